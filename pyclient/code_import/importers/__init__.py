@@ -1,0 +1,80 @@
+"""What an importer is: one function from a run to an outcome, one module a version control system.
+
+An importer knows nothing of the database. It gets a :class:`Run`, brings the mirror on disk up to
+date, says how it went, and calls ``run.confirm()`` right before it changes what others can see:
+only a run that is still alive may publish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+RunStatus = Literal[
+    "success",
+    "success_nochange",
+    "success_partial",
+    "failure",
+    "failure_invalid",
+    "failure_unsupported_feature",
+    "failure_forbidden",
+    "failure_remote_broken",
+    "internal_failure",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the code comes from: a url, or for cvs a root and a module."""
+
+    rcs_type: str
+    url: str | None = None
+    cvs_root: str | None = None
+    cvs_module: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: its status, and one sentence a person can read.
+
+    ``refs`` and ``commits`` say what was published by this run (changed refs, new commits).
+    """
+
+    status: RunStatus
+    summary: str
+    refs: int = 0
+    commits: int = 0
+
+
+class RunLost(Exception):
+    """The run has ended without us (reclaimed, deleted, killed): stop, publish nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one import, as an importer sees it."""
+
+    job_id: int
+    code_import_id: int
+    target: str
+    source: Source
+    store: Path
+    log: Callable[[str], None]
+    """Takes one line of text without its newline. Lines are redacted before they leave the run."""
+    confirm: Callable[[], None]
+    """Ask whether the run is still alive; raises :class:`RunLost` when it is not.
+
+    It may wait while the database is away, but never longer than the run's lease lives.
+    """
+
+
+class Importer(Protocol):
+    """A module of this package: ``git`` now."""
+
+    def run_import(self, run: Run) -> Outcome:
+        """Bring the mirror up to date. Raises RunLost; anything else raised is our own fault."""
+
+    def missing_tools(self) -> str | None:
+        """None when the tools this importer needs are here; else one line that says what is not."""
