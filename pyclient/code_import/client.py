@@ -1,0 +1,582 @@
+"""The SQL functions as Python methods: ``vcs.code_import_job_start`` is ``Client.job_start``.
+
+No logic lives here. If a method needs an ``if``, the ``if`` belongs in ``sql/``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .models import (
+    Assignment,
+    Directive,
+    Event,
+    Finished,
+    FinishStatus,
+    Import,
+    Job,
+    JobDirective,
+    Machine,
+    MachineState,
+    NewImport,
+    OfflineReason,
+    RcsType,
+    Result,
+    ReviewStatus,
+    Setting,
+    Tidied,
+)
+from .wire import fetch_all, fetch_maybe, fetch_one, fetch_value, jsonb
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime, timedelta
+
+    from psycopg import Connection
+
+
+class Client:
+    """Calls on one psycopg 3 connection, which stays the caller's.
+
+    Methods never commit: group them with ``with conn.transaction():``, or use an autocommit
+    connection and each call is a transaction of its own. A worker wants the latter, since a
+    transaction has one instant that is its "now". Claims need READ COMMITTED.
+
+    Refusals are raised as the classes of :mod:`code_import.errors`; besides those named below,
+    any call raises NotAllowed to a role without the right to make it. Intervals may be given as
+    timedelta or in PostgreSQL's words, such as ``"6 hours"``.
+    """
+
+    def __init__(self, conn: Connection[Any]) -> None:
+        self._conn = conn
+
+    # Imports
+
+    def new(
+        self,
+        registrant: str,
+        target: str,
+        rcs_type: RcsType,
+        url: str | None = None,
+        cvs_root: str | None = None,
+        cvs_module: str | None = None,
+        review_status: ReviewStatus = "reviewed",
+        owner: str | None = None,
+        update_interval: timedelta | str | None = None,
+    ) -> Import:
+        """Register an import, and give it a job if it is ``reviewed``.
+
+        Needs a url, or for cvs a root and a module; a source and a target that no other import
+        has. The owner is the registrant unless named, the interval the rcs type's unless given.
+        Returns the import. Raises BadValue, AlreadyThere.
+        """
+        return fetch_one(
+            self._conn,
+            Import,
+            f"select {Import.columns}"
+            " from vcs.code_import_new(%s, %s, %s, %s, %s, %s, %s, %s, %s::interval)",
+            registrant,
+            target,
+            rcs_type,
+            url,
+            cvs_root,
+            cvs_module,
+            review_status,
+            owner,
+            update_interval,
+        )
+
+    def new_many(self, imports: Sequence[Mapping[str, Any]], registrant: str) -> list[NewImport]:
+        """Register many imports in one round trip.
+
+        Needs a sequence of mappings with the parameter names of :meth:`new` as keys. A refused
+        one does not undo the others. Returns a row each: the import's id, or the SQLSTATE and
+        message of its refusal. Raises BadValue.
+        """
+        return fetch_all(
+            self._conn,
+            NewImport,
+            f"select {NewImport.columns} from vcs.code_import_new_many(%s, %s)",
+            jsonb(list(imports)),
+            registrant,
+        )
+
+    def update(
+        self, code_import_id: int, changes: Mapping[str, Any], person: str | None = None
+    ) -> Event | None:
+        """Change an import.
+
+        Needs a mapping with any of owner, assignee, review_status, update_interval, url,
+        cvs_root, cvs_module and target as keys. To ``reviewed`` makes a job; to anything else
+        removes one that is not running. Returns the ``modify`` event, or None when nothing
+        differs. Raises BadValue, NotFound, AlreadyThere.
+        """
+        return fetch_maybe(
+            self._conn,
+            Event,
+            f"select {Event.columns} from vcs.code_import_update(%s, %s, %s)",
+            code_import_id,
+            jsonb(changes),
+            person,
+        )
+
+    def set_url(self, code_import_id: int, url: str, person: str | None) -> Event | None:
+        """Change where an import's code comes from; its next run is due now.
+
+        Returns the ``modify`` event, or None when it is the same url. Raises BadValue, NotFound,
+        AlreadyThere.
+        """
+        return fetch_maybe(
+            self._conn,
+            Event,
+            f"select {Event.columns} from vcs.code_import_set_url(%s, %s, %s)",
+            code_import_id,
+            url,
+            person,
+        )
+
+    def delete(self, code_import_id: int, person: str | None = None) -> None:
+        """Delete an import and its job, running or not; the worker is told by RunGone.
+
+        Its events and results stay until retention removes them. Raises NotFound.
+        """
+        fetch_value(self._conn, "select vcs.code_import_delete(%s, %s)", code_import_id, person)
+
+    def request(
+        self, code_import_id: int, person: str, error_if_already_requested: bool = False
+    ) -> Job:
+        """Ask for a run of an import as soon as possible.
+
+        Needs an import whose job is not running. Requested already, nothing happens, or
+        AlreadyRequested is raised if asked for. Returns the job. Raises NotFound, WrongState
+        (no job), AlreadyRunning.
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_request(%s, %s, %s)",
+            code_import_id,
+            person,
+            error_if_already_requested,
+        )
+
+    def request_again(self, code_import_id: int, person: str) -> Job:
+        """Ask for a run that sees everything pushed until now.
+
+        As :meth:`request`; made while the import runs, it is kept, and one follow-up run is due
+        when this one ends, however many ask. Returns the job. Raises NotFound, WrongState.
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_request_again(%s, %s)",
+            code_import_id,
+            person,
+        )
+
+    def try_again(self, code_import_id: int, person: str) -> Job:
+        """Give a ``failing`` import another chance.
+
+        It is ``reviewed`` again, its failures are forgotten and a run is requested. Returns the
+        job. Raises NotFound, WrongState (not failing), AlreadyRunning (its last run goes on).
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_try_again(%s, %s)",
+            code_import_id,
+            person,
+        )
+
+    # Jobs
+
+    def job_new(self, code_import_id: int, update_interval: timedelta | str | None = None) -> Job:
+        """Make the job of a ``reviewed`` import that has none; by hand it mostly refuses.
+
+        Due now if the import never ran, else one interval after its newest start. Returns the
+        job. Raises BadValue, NotFound, WrongState.
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_job_new(%s, %s::interval)",
+            code_import_id,
+            update_interval,
+        )
+
+    def job_delete_pending(self, code_import_id: int) -> None:
+        """Delete the waiting job of an import that is not ``reviewed``.
+
+        Raises NotFound, WrongState.
+        """
+        fetch_value(self._conn, "select vcs.code_import_job_delete_pending(%s)", code_import_id)
+
+    def job_request(self, job_id: int, person: str) -> Job:
+        """Make a waiting job due now, in a person's name.
+
+        Returns the job. Raises RunGone, AlreadyRunning, AlreadyRequested.
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_job_request(%s, %s)",
+            job_id,
+            person,
+        )
+
+    def job_start(self, job_id: int, machine_id: int) -> Job:
+        """Start a job on a machine.
+
+        Needs the job pending, or scheduled for this machine, and the machine online. Returns the
+        running job. Raises NotYours, NotFound (machine), WrongState, RunGone.
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_job_start(%s, %s)",
+            job_id,
+            machine_id,
+        )
+
+    def job_update_heartbeat(self, job_id: int, logtail: str | None) -> Directive:
+        """Say that a run is alive, with the newest lines of its log; None leaves those as they are.
+
+        Returns ``continue``, or ``stop`` to a killed run, which its worker finishes as
+        ``killed``. Raises NotYours, WrongState (not running), RunGone.
+        """
+        directive: Directive = fetch_value(
+            self._conn,
+            "select vcs.code_import_job_update_heartbeat(%s, %s)",
+            job_id,
+            logtail,
+        )
+        return directive
+
+    def job_update_heartbeats(
+        self, job_ids: Sequence[int], logtails: Sequence[str | None]
+    ) -> list[JobDirective]:
+        """Say that many runs are alive, in one round trip.
+
+        Returns a row each: ``continue``, ``stop``, or ``gone`` for what is not a run of one's
+        own. Raises BadValue (arrays that do not match).
+        """
+        return fetch_all(
+            self._conn,
+            JobDirective,
+            f"select {JobDirective.columns}"
+            " from vcs.code_import_job_update_heartbeats(%s::bigint[], %s::text[])",
+            list(job_ids),
+            list(logtails),
+        )
+
+    def job_finish(
+        self, job_id: int, status: FinishStatus, log_file_id: int | None = None
+    ) -> Result:
+        """End a run with a status; the import gets its next job, or turns ``failing``.
+
+        Finishing again with the same status returns the first result and changes nothing.
+        Returns the result. Raises BadValue, NotYours, NotFound (log file), WrongState (not
+        running, or finished with another status), RunGone.
+        """
+        return fetch_one(
+            self._conn,
+            Result,
+            f"select {Result.columns} from vcs.code_import_job_finish(%s, %s, %s)",
+            job_id,
+            status,
+            log_file_id,
+        )
+
+    def job_finish_many(
+        self,
+        job_ids: Sequence[int],
+        statuses: Sequence[FinishStatus],
+        log_file_ids: Sequence[int | None] | None = None,
+    ) -> list[Finished]:
+        """End many runs in one round trip; a refused one does not undo the others.
+
+        Returns a row each: the result's id, or the SQLSTATE and message of its refusal. Raises
+        BadValue (arrays that do not match).
+        """
+        return fetch_all(
+            self._conn,
+            Finished,
+            f"select {Finished.columns}"
+            " from vcs.code_import_job_finish_many(%s::bigint[], %s::text[], %s::bigint[])",
+            list(job_ids),
+            list(statuses),
+            log_file_ids and list(log_file_ids),
+        )
+
+    def job_reclaim(self, job_id: int) -> Result:
+        """End a run whose worker is dead; a ``reviewed`` import has a new job, due now.
+
+        Returns the result, ``reclaimed``. Raises NotYours, WrongState (not running), RunGone.
+        """
+        return fetch_one(
+            self._conn,
+            Result,
+            f"select {Result.columns} from vcs.code_import_job_reclaim(%s)",
+            job_id,
+        )
+
+    def job_reclaim_stale(self, max_jobs: int = 1000) -> int:
+        """Reclaim up to ``max_jobs`` runs that have been silent for too long.
+
+        Many callers at once are safe. Returns how many it reclaimed. Raises BadValue.
+        """
+        reclaimed: int = fetch_value(
+            self._conn, "select vcs.code_import_job_reclaim_stale(%s)", max_jobs
+        )
+        return reclaimed
+
+    def job_reclaimable(self) -> list[Job]:
+        """Return the running jobs that have been silent for too long."""
+        return fetch_all(
+            self._conn, Job, f"select {Job.columns} from vcs.code_import_job_reclaimable()"
+        )
+
+    def job_release(self, job_id: int) -> Job | None:
+        """Give a run back undone: no result, nothing counted.
+
+        Needs a running job that was not killed. Returns the job that takes its place, or None
+        when the import is no longer ``reviewed``. Raises NotYours, WrongState, RunGone.
+        """
+        return fetch_maybe(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_job_release(%s)",
+            job_id,
+        )
+
+    def job_kill(self, job_id: int, person: str) -> Job:
+        """Tell the worker of a run to stop; its next heartbeat answers ``stop``.
+
+        Killing again changes nothing. Returns the job. Raises WrongState (not running), RunGone.
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_job_kill(%s, %s)",
+            job_id,
+            person,
+        )
+
+    def job_schedule(
+        self,
+        job_id: int,
+        machine_id: int | None,
+        ordering: int | None = None,
+        person: str | None = None,
+    ) -> Job:
+        """Pin a waiting job to a machine, or unpin it with None, and set its place in the queue.
+
+        Both hold for the next run alone. Returns the job. Raises NotFound (machine), RunGone,
+        WrongState (running).
+        """
+        return fetch_one(
+            self._conn,
+            Job,
+            f"select {Job.columns} from vcs.code_import_job_schedule(%s, %s, %s, %s)",
+            job_id,
+            machine_id,
+            ordering,
+            person,
+        )
+
+    def job_is_overdue(self, job: Job) -> bool:
+        """Return whether the job's due time has come, by the database's clock."""
+        overdue: bool = fetch_value(
+            self._conn,
+            "select vcs.code_import_job_is_overdue("
+            "jsonb_populate_record(null::vcs.code_import_job, %s))",
+            jsonb(asdict(job)),
+        )
+        return overdue
+
+    def job_get(self, job_id: int) -> Job | None:
+        """Return the job, or None when its run has ended or never was."""
+        return fetch_maybe(
+            self._conn, Job, f"select {Job.columns} from vcs.code_import_job_get(%s)", job_id
+        )
+
+    def job_next_due(
+        self, hostname: str | None = None, rcs_types: Sequence[RcsType] | None = None
+    ) -> datetime | None:
+        """Return when there may be work: what an idle worker sleeps until.
+
+        The earlier of the next due time among jobs it may take and the next moment at which a
+        run can be reclaimed; None when there is neither, or the machine takes nothing.
+        """
+        due: datetime | None = fetch_value(
+            self._conn,
+            "select vcs.code_import_job_next_due(%s, %s::text[])",
+            hostname,
+            rcs_types and list(rcs_types),
+        )
+        return due
+
+    def job_for_machine(
+        self, hostname: str, worker_limit: int, rcs_types: Sequence[RcsType] | None = None
+    ) -> Assignment | None:
+        """Claim the first due job for a machine, already started.
+
+        Makes an unknown machine ``online``. Returns None when nothing is due, the machine runs
+        ``worker_limit`` jobs, or it is not online. Raises BadValue, NotYours, NotSupported (above
+        READ COMMITTED).
+        """
+        return fetch_maybe(
+            self._conn,
+            Assignment,
+            f"select {Assignment.columns} from vcs.code_import_job_for_machine(%s, %s, %s::text[])",
+            hostname,
+            worker_limit,
+            rcs_types and list(rcs_types),
+        )
+
+    def job_claim(
+        self,
+        hostname: str,
+        worker_limit: int,
+        max_jobs: int,
+        rcs_types: Sequence[RcsType] | None = None,
+    ) -> list[Assignment]:
+        """Claim up to ``max_jobs`` due jobs for a machine, by the rules of :meth:`job_for_machine`.
+
+        Returns them started, none when there is nothing to do. Raises BadValue, NotYours,
+        NotSupported.
+        """
+        return fetch_all(
+            self._conn,
+            Assignment,
+            f"select {Assignment.columns} from vcs.code_import_job_claim(%s, %s, %s, %s::text[])",
+            hostname,
+            worker_limit,
+            max_jobs,
+            rcs_types and list(rcs_types),
+        )
+
+    # Machines
+
+    def machine_new(self, hostname: str, state: MachineState = "offline") -> Machine:
+        """Register a machine; one that asks for work registers itself.
+
+        Returns it. Raises BadValue, AlreadyThere.
+        """
+        return fetch_one(
+            self._conn,
+            Machine,
+            f"select {Machine.columns} from vcs.code_import_machine_new(%s, %s)",
+            hostname,
+            state,
+        )
+
+    def machine_set_online(
+        self, machine_id: int, person: str | None = None, message: str | None = None
+    ) -> Machine:
+        """Let a machine take jobs. Needs it offline or quiescing.
+
+        Returns it. Raises NotFound, WrongState.
+        """
+        return fetch_one(
+            self._conn,
+            Machine,
+            f"select {Machine.columns} from vcs.code_import_machine_set_online(%s, %s, %s)",
+            machine_id,
+            person,
+            message,
+        )
+
+    def machine_set_quiescing(
+        self, machine_id: int, person: str, message: str | None = None
+    ) -> Machine:
+        """Let a machine finish what it runs and take nothing new. Needs it online.
+
+        It goes offline when it asks for work and runs nothing. Returns it. Raises NotFound,
+        WrongState.
+        """
+        return fetch_one(
+            self._conn,
+            Machine,
+            f"select {Machine.columns} from vcs.code_import_machine_set_quiescing(%s, %s, %s)",
+            machine_id,
+            person,
+            message,
+        )
+
+    def machine_set_offline(
+        self,
+        machine_id: int,
+        reason: OfflineReason,
+        person: str | None = None,
+        message: str | None = None,
+    ) -> Machine:
+        """Give a machine nothing more; what it runs is left alone. Needs it online or quiescing.
+
+        Returns it. Raises BadValue, NotFound, WrongState.
+        """
+        return fetch_one(
+            self._conn,
+            Machine,
+            f"select {Machine.columns} from vcs.code_import_machine_set_offline(%s, %s, %s, %s)",
+            machine_id,
+            reason,
+            person,
+            message,
+        )
+
+    def machine_delete(self, machine_id: int, person: str | None) -> None:
+        """Delete a machine. Needs it offline and without running jobs.
+
+        Raises NotFound, WrongState.
+        """
+        fetch_value(self._conn, "select vcs.code_import_machine_delete(%s, %s)", machine_id, person)
+
+    def machine_disown(self, machine_id: int, person: str | None) -> Machine:
+        """Free a machine for another worker role: the next one to claim as it becomes its owner.
+
+        Returns it. Raises NotFound.
+        """
+        return fetch_one(
+            self._conn,
+            Machine,
+            f"select {Machine.columns} from vcs.code_import_machine_disown(%s, %s)",
+            machine_id,
+            person,
+        )
+
+    # The rest
+
+    def log_file_new(self, job_id: int, content: bytes) -> int:
+        """Store the whole log of a running job of one's own, its newest part if it is very long.
+
+        Returns the log file's id, for :meth:`job_finish`. Raises NotYours, WrongState, RunGone.
+        """
+        log_file_id: int = fetch_value(
+            self._conn, "select vcs.code_import_log_file_new(%s, %s)", job_id, content
+        )
+        return log_file_id
+
+    def configure(self, name: str, value: str | None, person: str | None) -> Setting:
+        """Change a setting; None goes back to its default.
+
+        Returns it. Raises BadValue.
+        """
+        return fetch_one(
+            self._conn,
+            Setting,
+            f"select {Setting.columns} from vcs.code_import_configure(%s, %s, %s)",
+            name,
+            value,
+            person,
+        )
+
+    def tidy_up(self) -> Tidied:
+        """Remove what retention no longer keeps, and take silent machines offline; bounded.
+
+        Returns how much it removed; call it again until that is nothing.
+        """
+        return fetch_one(
+            self._conn, Tidied, f"select {Tidied.columns} from vcs.code_import_tidy_up()"
+        )

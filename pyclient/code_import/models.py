@@ -1,0 +1,259 @@
+"""Rows of the database as frozen dataclasses.
+
+Times are aware datetimes, spans are timedeltas, ids are ints; people and machines are names.
+``columns`` of each class is what a query selects: named, so that a newer database may have more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, LiteralString
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+RcsType = Literal["git", "svn", "hg", "cvs", "bzr"]
+ReviewStatus = Literal["new", "invalid", "reviewed", "suspended", "failing"]
+JobState = Literal["pending", "scheduled", "running"]
+MachineState = Literal["offline", "online", "quiescing"]
+OfflineReason = Literal["stopped", "quiesced", "watchdog"]
+Directive = Literal["continue", "stop", "gone"]
+FinishStatus = Literal[
+    "success",
+    "success_nochange",
+    "success_partial",
+    "failure",
+    "failure_invalid",
+    "failure_unsupported_feature",
+    "failure_forbidden",
+    "failure_remote_broken",
+    "internal_failure",
+    "killed",
+]
+ResultStatus = FinishStatus | Literal["reclaimed"]
+EventType = Literal[
+    "create",
+    "modify",
+    "delete",
+    "start",
+    "finish",
+    "publish",
+    "reclaim",
+    "release",
+    "request",
+    "kill",
+    "online",
+    "offline",
+    "quiesce",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A foreign repository that is mirrored again and again."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, registrant, owner, assignee, target, rcs_type, url, cvs_root,"
+        " cvs_module, review_status, update_interval, effective_update_interval,"
+        " date_last_successful, consecutive_failure_count"
+    )
+
+    id: int
+    date_created: datetime
+    registrant: str
+    owner: str
+    assignee: str | None
+    target: str
+    """Unique name of the mirror, such as ``project/repo``."""
+    rcs_type: RcsType
+    url: str | None
+    """Where the code comes from, as it was given; None for cvs."""
+    cvs_root: str | None
+    cvs_module: str | None
+    review_status: ReviewStatus
+    update_interval: timedelta | None
+    """None: the default of the rcs type."""
+    effective_update_interval: timedelta
+    date_last_successful: datetime | None
+    """End of the newest run that left nothing to fetch."""
+    consecutive_failure_count: int
+    """Failures of the source since the last success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The next run of an import, or the one going on. Its id names that one run for ever."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, machine_id, date_due, state, requesting_user,"
+        " ordering, heartbeat, logtail, date_started, kill_requested_by, again_requested_by"
+    )
+
+    id: int
+    date_created: datetime
+    code_import_id: int
+    machine_id: int | None
+    """Where it runs, or is pinned to."""
+    date_due: datetime
+    """Not before."""
+    state: JobState
+    requesting_user: str | None
+    ordering: int | None
+    """Among due jobs that nobody requested, lower goes first, None last."""
+    heartbeat: datetime | None
+    """Last sign of life of the worker that runs it."""
+    logtail: str | None
+    """Newest lines of its log while it runs."""
+    date_started: datetime | None
+    kill_requested_by: str | None
+    again_requested_by: str | None
+    """Who gets a follow-up run as soon as this one ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment(Job):
+    """A running job, and what its worker must know of the import."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, machine_id, date_due, state, requesting_user,"
+        " ordering, heartbeat, logtail, date_started, kill_requested_by, again_requested_by,"
+        " rcs_type, url, cvs_root, cvs_module, target"
+    )
+
+    rcs_type: RcsType
+    url: str | None
+    cvs_root: str | None
+    cvs_module: str | None
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that runs jobs."""
+
+    columns: ClassVar[LiteralString] = "id, date_created, hostname, state, heartbeat, owner_role"
+
+    id: int
+    date_created: datetime
+    hostname: str
+    state: MachineState
+    heartbeat: datetime | None
+    """When it last asked for work or beat for a job; it may lag by ten seconds."""
+    owner_role: str | None
+    """The database role that works as this machine; None until the first claim."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the audit trail. It outlives what it speaks of."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, event_type, code_import_id, machine_id, person, data"
+    )
+
+    id: int
+    date_created: datetime
+    event_type: EventType
+    code_import_id: int | None
+    machine_id: int | None
+    person: str | None
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How one run ended."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, machine_id, job_id, requesting_user, log_excerpt,"
+        " log_file_id, status, date_job_started, job_duration"
+    )
+
+    id: int
+    date_created: datetime
+    """When it finished."""
+    code_import_id: int
+    machine_id: int
+    job_id: int
+    """The run."""
+    requesting_user: str | None
+    log_excerpt: str | None
+    """The last lines of its log."""
+    log_file_id: int | None
+    """The whole log, while it is kept."""
+    status: ResultStatus
+    date_job_started: datetime
+    job_duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """The whole log of a run, or the newest part of a very long one."""
+
+    columns: ClassVar[LiteralString] = "id, date_created, job_id, size, content"
+
+    id: int
+    date_created: datetime
+    job_id: int
+    size: int
+    """In bytes."""
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting; values are texts in PostgreSQL's own forms, such as ``300 s`` or ``64 kB``."""
+
+    columns: ClassVar[LiteralString] = "name, value, default_value, description"
+
+    name: str
+    value: str | None
+    default_value: str | None
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewImport:
+    """One row of ``new_many``: the new import's id, or why it was refused."""
+
+    columns: ClassVar[LiteralString] = "target, code_import_id, error_code, message"
+
+    target: str | None
+    code_import_id: int | None
+    error_code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One row of ``job_finish_many``: the run's result, or why it was refused."""
+
+    columns: ClassVar[LiteralString] = "job_id, result_id, status, error_code, message"
+
+    job_id: int
+    result_id: int | None
+    status: ResultStatus | None
+    error_code: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDirective:
+    """One row of ``job_update_heartbeats``: what the worker of this run must do now."""
+
+    columns: ClassVar[LiteralString] = "job_id, directive"
+
+    job_id: int
+    directive: Directive
+
+
+@dataclass(frozen=True, slots=True)
+class Tidied:
+    """How much ``tidy_up`` removed, and how many silent machines it took offline."""
+
+    columns: ClassVar[LiteralString] = "events, results, log_files, machines"
+
+    events: int
+    results: int
+    log_files: int
+    machines: int
