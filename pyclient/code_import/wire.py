@@ -20,10 +20,12 @@ from .errors import typed_errors
 Row = TypeVar("Row")
 
 
-def fetch_all(conn: Connection[Any], cls: type[Row], query: LiteralString, *args: Any) -> list[Row]:
+def fetch_all(
+    conn: Connection[Any], cls: type[Row], query: LiteralString, *args: Any, **named: Any
+) -> list[Row]:
     """Run a query and return its rows, each as a ``cls``."""
     with typed_errors(), Cursor(conn, row_factory=class_row(cls)) as cur:
-        return cur.execute(query, args, binary=True).fetchall()
+        return cur.execute(query, named or args, binary=True).fetchall()
 
 
 def fetch_maybe(
@@ -57,18 +59,18 @@ def dump_json(value: object) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """A span as an ISO 8601 duration: ``PT6H``, ``P30D``, ``P1DT2H3M4.5S``."""
-    if span < timedelta(0):
-        return "-" + duration(-span)
+    """A span as an ISO 8601 duration that PostgreSQL reads: ``PT6H``, ``P30D``, ``P1DT2H3M4.5S``.
+
+    In a negative one each part has the sign.
+    """
+    sign, span = ("-", -span) if span < timedelta(0) else ("", span)
     minutes, seconds = divmod(span.seconds, 60)
     hours, minutes = divmod(minutes, 60)
     fraction = f".{span.microseconds:06}".rstrip("0") if span.microseconds else ""
-    days = f"{span.days}D" if span.days else ""
-    clock = "".join(f"{n}{unit}" for n, unit in ((hours, "H"), (minutes, "M")) if n)
-    if seconds or fraction:
-        clock += f"{seconds}{fraction}S"
-    if not days and not clock:
-        clock = "0S"
+    days = f"{sign}{span.days}D" if span.days else ""
+    clock = "".join(f"{sign}{n}{unit}" for n, unit in ((hours, "H"), (minutes, "M")) if n)
+    if seconds or fraction or not (days or clock):
+        clock += f"{sign}{seconds}{fraction}S"
     return f"P{days}T{clock}" if clock else f"P{days}"
 
 

@@ -1,0 +1,475 @@
+"""Questions to the public views: what the command line shows, and what a worker must know.
+
+Functions take any psycopg 3 connection, change nothing and never commit. A ``…Line`` is a row of
+a listing: the record, and the names behind its ids. Listings have a limit, and the place after
+which (or, newest first, before which) the next page begins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString
+
+from .models import (
+    Assignment,
+    Event,
+    EventType,
+    Import,
+    JobState,
+    LogFile,
+    Machine,
+    MachineState,
+    RcsType,
+    Result,
+    ResultStatus,
+    ReviewStatus,
+    Setting,
+)
+from .wire import fetch_all, fetch_maybe, fetch_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime, timedelta
+
+    from psycopg import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ImportLine(Import):
+    """An import, and the job that it has."""
+
+    columns: ClassVar[LiteralString] = (
+        Import.columns + ", job_id, job_state, date_due, date_started, requesting_user"
+    )
+
+    job_id: int | None
+    job_state: JobState | None
+    date_due: datetime | None
+    date_started: datetime | None
+    requesting_user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobLine:
+    """A job without its log, with the names of its import and machine."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, target, rcs_type, machine_id, hostname, date_due, state,"
+        " requesting_user, ordering, heartbeat, date_started, kill_requested_by, again_requested_by"
+    )
+
+    id: int
+    date_created: datetime
+    code_import_id: int
+    target: str
+    rcs_type: RcsType
+    machine_id: int | None
+    hostname: str | None
+    date_due: datetime
+    state: JobState
+    requesting_user: str | None
+    ordering: int | None
+    heartbeat: datetime | None
+    date_started: datetime | None
+    kill_requested_by: str | None
+    again_requested_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineLine(Machine):
+    """A machine, and how many jobs it runs and has pinned to it."""
+
+    columns: ClassVar[LiteralString] = Machine.columns + ", running, scheduled"
+
+    running: int
+    scheduled: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventLine(Event):
+    """An event with the names of its import and machine, while these exist."""
+
+    columns: ClassVar[LiteralString] = Event.columns + ", target, hostname"
+
+    target: str | None
+    hostname: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResultLine:
+    """A result with names, and the last line of the log in place of the log."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, target, machine_id, hostname, job_id, requesting_user,"
+        " status, date_job_started, job_duration, log_file_id, last_line"
+    )
+
+    id: int
+    date_created: datetime
+    code_import_id: int
+    target: str | None
+    machine_id: int
+    hostname: str | None
+    job_id: int
+    requesting_user: str | None
+    status: ResultStatus
+    date_job_started: datetime
+    job_duration: timedelta
+    log_file_id: int | None
+    last_line: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiLine:
+    """A function that programs may call, and the sentence that says what it does."""
+
+    columns: ClassVar[LiteralString] = "call::text as call, does"
+
+    call: str
+    does: str
+
+
+_IMPORT_LINES: LiteralString = f"""
+select {ImportLine.columns}
+from vcs.code_import as imp
+left join lateral (
+    select job.id as job_id, job.state as job_state,
+           job.date_due, job.date_started, job.requesting_user
+    from vcs.code_import_job as job
+    where job.code_import_id = imp.id
+) as job on true
+"""
+
+_JOB_LINES: LiteralString = f"""
+select {JobLine.columns}
+from vcs.code_import_job as job
+join lateral (
+    select imp.target, imp.rcs_type from vcs.code_import as imp where imp.id = job.code_import_id
+) as imp on true
+left join lateral (
+    select machine.hostname from vcs.code_import_machine as machine
+    where machine.id = job.machine_id
+) as machine on true
+"""
+
+_MACHINE_LINES: LiteralString = f"""
+select {MachineLine.columns}
+from vcs.code_import_machine as machine
+left join lateral (
+    select count(*) filter (where job.state = 'running') as running,
+           count(*) filter (where job.state = 'scheduled') as scheduled
+    from vcs.code_import_job as job
+    where job.machine_id = machine.id
+) as job on true
+"""
+
+_NAMES: LiteralString = """
+left join lateral (
+    select imp.target from vcs.code_import as imp where imp.id = record.code_import_id
+) as imp on true
+left join lateral (
+    select machine.hostname from vcs.code_import_machine as machine
+    where machine.id = record.machine_id
+) as machine on true
+"""
+
+_RESULT_LINES: LiteralString = f"""
+select {ResultLine.columns}
+from (
+    select result.*,
+           substring(right(result.log_excerpt, 2000) from '([^\\n]*)\\s*$') as last_line
+    from vcs.code_import_result as result
+) as record
+{_NAMES}
+"""
+
+
+def now(conn: Connection[Any]) -> datetime:
+    """Return the database's time, from which ages and waits are to be counted."""
+    time: datetime = fetch_value(conn, "select now()")
+    return time
+
+
+def imports(
+    conn: Connection[Any],
+    *,
+    statuses: Sequence[ReviewStatus] | None = None,
+    rcs_types: Sequence[RcsType] | None = None,
+    owner: str | None = None,
+    text: str | None = None,
+    after: str = "",
+    limit: int = 50,
+) -> list[ImportLine]:
+    """Return imports by target: of any of these statuses and types, with ``text`` in their target
+    or url. ``after`` is the target before this page."""
+    return fetch_all(
+        conn,
+        ImportLine,
+        _IMPORT_LINES
+        + """
+        where (%(statuses)s::text[] is null or imp.review_status = any (%(statuses)s::text[]))
+          and (%(rcs_types)s::text[] is null or imp.rcs_type = any (%(rcs_types)s::text[]))
+          and (%(owner)s::text is null or imp.owner = %(owner)s::text)
+          and (%(text)s::text is null
+               or strpos(lower(imp.target), lower(%(text)s::text)) > 0
+               or strpos(lower(imp.url), lower(%(text)s::text)) > 0)
+          and imp.target > %(after)s::text
+        order by imp.target
+        limit %(limit)s
+        """,
+        statuses=_array(statuses),
+        rcs_types=_array(rcs_types),
+        owner=owner,
+        text=text,
+        after=after,
+        limit=limit,
+    )
+
+
+def imports_named(conn: Connection[Any], name: str) -> list[ImportLine]:
+    """Return the import of this target or, for a number, this id: two if a target is a number."""
+    return fetch_all(
+        conn,
+        ImportLine,
+        _IMPORT_LINES + " where imp.target = %s or imp.id = %s::bigint order by imp.id",
+        name,
+        as_id(name),
+    )
+
+
+def jobs(
+    conn: Connection[Any],
+    *,
+    states: Sequence[JobState] | None = None,
+    code_import_id: int | None = None,
+    machine_id: int | None = None,
+    due: bool = False,
+    requested: bool = False,
+    after: tuple[datetime, int] | None = None,
+    limit: int = 50,
+) -> list[JobLine]:
+    """Return jobs by due date: ``due`` ones alone are those whose time has come and which do not
+    run yet. ``after`` is the (date_due, id) before this page."""
+    after_due, after_id = after or (None, None)
+    return fetch_all(
+        conn,
+        JobLine,
+        _JOB_LINES
+        + """
+        where (%(states)s::text[] is null or job.state = any (%(states)s::text[]))
+          and (%(code_import_id)s::bigint is null
+               or job.code_import_id = %(code_import_id)s::bigint)
+          and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint)
+          and (not %(due)s or (job.date_due <= now() and job.state <> 'running'))
+          and (not %(requested)s or job.requesting_user is not null)
+          and (%(after_due)s::timestamptz is null
+               or (job.date_due, job.id) > (%(after_due)s::timestamptz, %(after_id)s::bigint))
+        order by job.date_due, job.id
+        limit %(limit)s
+        """,
+        states=_array(states),
+        code_import_id=code_import_id,
+        machine_id=machine_id,
+        due=due,
+        requested=requested,
+        after_due=after_due,
+        after_id=after_id,
+        limit=limit,
+    )
+
+
+def job(conn: Connection[Any], job_id: int) -> JobLine | None:
+    """Return one job with names, or None when its run has ended or never was."""
+    return fetch_maybe(conn, JobLine, _JOB_LINES + " where job.id = %s", job_id)
+
+
+def assignments(conn: Connection[Any], hostname: str) -> list[Assignment]:
+    """Return the runs that the machine of this name has, by the database's account."""
+    return fetch_all(
+        conn,
+        Assignment,
+        f"""
+        select {Assignment.columns}
+        from vcs.code_import_assignment
+        where machine_id = (
+            select machine.id from vcs.code_import_machine as machine where machine.hostname = %s
+        )
+        order by id
+        """,
+        hostname,
+    )
+
+
+def machines(
+    conn: Connection[Any],
+    *,
+    states: Sequence[MachineState] | None = None,
+    after: str = "",
+    limit: int = 50,
+) -> list[MachineLine]:
+    """Return machines by hostname, with their counts. ``after`` is the one before this page."""
+    return fetch_all(
+        conn,
+        MachineLine,
+        _MACHINE_LINES
+        + """
+        where (%(states)s::text[] is null or machine.state = any (%(states)s::text[]))
+          and machine.hostname > %(after)s::text
+        order by machine.hostname
+        limit %(limit)s
+        """,
+        states=_array(states),
+        after=after,
+        limit=limit,
+    )
+
+
+def machines_named(conn: Connection[Any], name: str) -> list[MachineLine]:
+    """Return the machine of this hostname or, for a number, this id."""
+    return fetch_all(
+        conn,
+        MachineLine,
+        _MACHINE_LINES
+        + " where machine.hostname = %s or machine.id = %s::bigint order by machine.id",
+        name,
+        as_id(name),
+    )
+
+
+def machine(conn: Connection[Any], hostname: str) -> Machine | None:
+    """Return the machine of this hostname, or None."""
+    return fetch_maybe(
+        conn,
+        Machine,
+        f"select {Machine.columns} from vcs.code_import_machine where hostname = %s",
+        hostname,
+    )
+
+
+def events(
+    conn: Connection[Any],
+    *,
+    code_import_id: int | None = None,
+    machine_id: int | None = None,
+    event_types: Sequence[EventType] | None = None,
+    person: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[EventLine]:
+    """Return events, newest first. ``before`` is the id of the event before this page."""
+    return fetch_all(
+        conn,
+        EventLine,
+        f"select {EventLine.columns} from vcs.code_import_event as record {_NAMES}"
+        """
+        where (%(code_import_id)s::bigint is null
+               or record.code_import_id = %(code_import_id)s::bigint)
+          and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
+          and (%(event_types)s::text[] is null
+               or record.event_type = any (%(event_types)s::text[]))
+          and (%(person)s::text is null or record.person = %(person)s::text)
+          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
+        order by record.id desc
+        limit %(limit)s
+        """,
+        code_import_id=code_import_id,
+        machine_id=machine_id,
+        event_types=_array(event_types),
+        person=person,
+        before=before,
+        limit=limit,
+    )
+
+
+def results(
+    conn: Connection[Any],
+    *,
+    code_import_id: int | None = None,
+    machine_id: int | None = None,
+    statuses: Sequence[ResultStatus] | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[ResultLine]:
+    """Return results, newest first. ``before`` is the id of the result before this page."""
+    return fetch_all(
+        conn,
+        ResultLine,
+        _RESULT_LINES
+        + """
+        where (%(code_import_id)s::bigint is null
+               or record.code_import_id = %(code_import_id)s::bigint)
+          and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
+          and (%(statuses)s::text[] is null or record.status = any (%(statuses)s::text[]))
+          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
+        order by record.id desc
+        limit %(limit)s
+        """,
+        code_import_id=code_import_id,
+        machine_id=machine_id,
+        statuses=_array(statuses),
+        before=before,
+        limit=limit,
+    )
+
+
+def result(conn: Connection[Any], result_id: int) -> Result | None:
+    """Return one result with its excerpt of the log, or None."""
+    return fetch_maybe(
+        conn,
+        Result,
+        f"select {Result.columns} from vcs.code_import_result where id = %s",
+        result_id,
+    )
+
+
+def log_file(conn: Connection[Any], log_file_id: int) -> LogFile | None:
+    """Return a whole log, or None when it is no longer kept."""
+    return fetch_maybe(
+        conn,
+        LogFile,
+        f"select {LogFile.columns} from vcs.code_import_log_file where id = %s",
+        log_file_id,
+    )
+
+
+def settings(conn: Connection[Any]) -> list[Setting]:
+    """Return all settings by name."""
+    return fetch_all(
+        conn, Setting, f"select {Setting.columns} from vcs.code_import_settings order by name"
+    )
+
+
+def setting(conn: Connection[Any], name: str) -> Setting | None:
+    """Return one setting, or None when there is none of this name."""
+    return fetch_maybe(
+        conn,
+        Setting,
+        f"select {Setting.columns} from vcs.code_import_settings where name = %s",
+        name,
+    )
+
+
+def setting_as_interval(conn: Connection[Any], name: str) -> timedelta | None:
+    """Return a setting that is an interval, as one; None when it is not set."""
+    span: timedelta | None = fetch_value(
+        conn, "select value::interval from vcs.code_import_settings where name = %s", name
+    )
+    return span
+
+
+def api(conn: Connection[Any]) -> list[ApiLine]:
+    """Return the functions that programs may call, as the database lists them."""
+    return fetch_all(
+        conn, ApiLine, f"select {ApiLine.columns} from vcs.code_import_api order by call::text"
+    )
+
+
+def as_id(name: str) -> int | None:
+    """Return the id that a text is, or None when it is not one."""
+    if name.isascii() and name.isdigit() and len(name) < 20 and int(name) < 2**63:
+        return int(name)
+    return None
+
+
+def _array(values: Sequence[str] | None) -> list[str] | None:
+    return None if values is None else list(values)
