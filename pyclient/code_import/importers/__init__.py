@@ -7,10 +7,14 @@ only a run that is still alive may publish.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from code_import.policy import Policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 RunStatus = Literal[
     "success",
@@ -39,13 +43,14 @@ class Source:
 class Outcome:
     """How a run ended: its status, and one sentence a person can read.
 
-    ``refs`` and ``commits`` say what was published by this run (changed refs, new commits).
+    ``refs`` and ``commits`` say what was published by this run: changed refs, new commits.
+    ``commits`` is None where counting them would have cost too much, as in a first mirror.
     """
 
     status: RunStatus
     summary: str
     refs: int = 0
-    commits: int = 0
+    commits: int | None = 0
 
 
 class RunLost(Exception):
@@ -68,6 +73,8 @@ class Run:
 
     It may wait while the database is away, but never longer than the run's lease lives.
     """
+    policy: Policy = field(default_factory=Policy)
+    """What may be fetched. The default allows no local paths and no loopback addresses."""
 
 
 class Importer(Protocol):
