@@ -1,0 +1,100 @@
+-- What the import functions share: locking an import, and saying why it is refused.
+
+-- Lock an import's row, which is also its job's and its run's, and return it.
+create or replace function vcs._lock_import(p_code_import_id bigint)
+returns vcs._code_import_schedule
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule vcs._code_import_schedule;
+begin
+    if p_code_import_id is null then
+        perform vcs._refuse_null('code_import', 'code_import_id');
+    end if;
+    select schedule.* into v_schedule
+    from vcs._code_import_schedule as schedule
+    where schedule.code_import_id = p_code_import_id
+    for no key update;
+    if not found then
+        perform vcs._refuse(
+            'IJ404', 'code_import', format('code import %s does not exist', p_code_import_id)
+        );
+    end if;
+    return v_schedule;
+end;
+$$;
+
+create or replace function vcs._refuse_import_status(p_schedule vcs._code_import_schedule, p_needed text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform vcs._refuse(
+        'IJ409', 'code_import',
+        format('code import %s is %s, not %s', p_schedule.code_import_id, p_schedule.review_status, p_needed)
+    );
+end;
+$$;
+
+create or replace function vcs._effective_update_interval(p_schedule vcs._code_import_schedule)
+returns interval
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(p_schedule.update_interval, vcs._interval_setting('default_interval_' || p_schedule.rcs_type));
+end;
+$$;
+
+-- At every commit a reviewed import has its job, and the job of any other is running.
+-- A trigger that waits for the commit can tell; a CHECK would forbid the steps in between.
+create or replace function vcs._check_job_of_import()
+returns trigger
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (
+        select from vcs._code_import_schedule as schedule
+        where schedule.code_import_id = new.code_import_id
+          and case
+              when schedule.review_status = 'reviewed' then schedule.state is null
+              else schedule.state <> 'running'
+          end
+    ) then
+        perform vcs._refuse(
+            '23514', 'code_import', format('code import %s has a job where it cannot, or none', new.code_import_id),
+            p_constraint => 'code_import_has_a_job_iff_reviewed_or_still_running'
+        );
+    end if;
+    return null;
+end;
+$$;
+
+do $$
+begin
+    if not exists (
+        select from pg_catalog.pg_trigger as tg
+        where tg.tgrelid = 'vcs._code_import_schedule'::regclass
+          and tg.tgname = 'code_import_has_a_job_iff_reviewed_or_still_running'
+    ) then
+        create constraint trigger code_import_has_a_job_iff_reviewed_or_still_running
+        after insert or update on vcs._code_import_schedule
+        deferrable initially deferred
+        for each row
+        when (
+            case
+                when new.review_status = 'reviewed' then new.state is null
+                else new.state <> 'running'
+            end
+        )
+        execute function vcs._check_job_of_import();
+    end if;
+end;
+$$;

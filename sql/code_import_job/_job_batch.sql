@@ -1,0 +1,48 @@
+-- What the batch forms share.
+
+-- The arrays of one call go together: as many values as ids, no id null or twice.
+-- A null length means that the array may be left out.
+create or replace function vcs._check_job_ids(p_job_ids bigint[], p_length integer, p_name text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_job_ids is null then
+        perform vcs._refuse_null('code_import_job', 'job_ids');
+    elsif p_length is null then
+        perform vcs._refuse_null('code_import_job', p_name);
+    elsif p_length <> cardinality(p_job_ids) then
+        perform vcs._refuse_value(
+            'code_import_job', format('there are %s job_ids and %s %s', cardinality(p_job_ids), p_length, p_name)
+        );
+    elsif array_position(p_job_ids, null) is not null then
+        perform vcs._refuse_value('code_import_job', 'a job_id is null');
+    elsif exists (select from unnest(p_job_ids) as given (id) group by given.id having count(*) > 1) then
+        perform vcs._refuse_value('code_import_job', 'a job_id is there twice');
+    end if;
+end;
+$$;
+
+-- Lock those of the jobs that run on machines the caller may act for, and return their ids.
+create or replace function vcs._lock_own_runs(p_job_ids bigint[])
+returns bigint[]
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select run.job_id
+        from (
+            select schedule.job_id, schedule.machine_id
+            from vcs._code_import_schedule as schedule
+            where schedule.job_id = any (p_job_ids) and schedule.state = 'running'
+            order by schedule.code_import_id
+            for no key update
+        ) as run
+        where vcs._may_act_for(vcs._machine_owner(run.machine_id))
+    );
+end;
+$$;

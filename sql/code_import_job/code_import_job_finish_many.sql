@@ -1,0 +1,44 @@
+-- A worker ends many runs in one call. One that is refused does not undo the others.
+
+create or replace function vcs.code_import_job_finish_many(
+    p_job_ids      bigint[],
+    p_statuses     text[],
+    p_log_file_ids bigint[] default null
+)
+returns table (job_id bigint, result_id bigint, status text, error_code text, message text)
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_log_file_ids bigint[] := coalesce(
+        p_log_file_ids, array_fill(null::bigint, array[cardinality(p_job_ids)])
+    );
+begin
+    perform vcs._check_job_ids(p_job_ids, cardinality(p_statuses), 'statuses');
+    perform vcs._check_job_ids(p_job_ids, cardinality(v_log_file_ids), 'log_file_ids');
+    perform vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids);
+
+    return query
+    select
+        given.job_id,
+        result.id,
+        result.status,
+        refusal.error_code,
+        refusal.message
+    from unnest(p_job_ids, p_statuses, v_log_file_ids)
+        with ordinality as given (job_id, status, log_file_id, place)
+    cross join lateral vcs._finish_refusal(given.job_id, given.status, given.log_file_id) as refusal
+    left join vcs._code_import_result as result
+        on result.job_id = given.job_id and refusal.error_code is null
+    order by given.place;
+end;
+$$;
+
+comment on function vcs.code_import_job_finish_many(bigint[], text[], bigint[]) is
+$$End many runs, each as code_import_job_finish would; a row each, refused ones with an error_code.
+
+state   running -> gone, and a new pending job; or the import turns failing
+event   for each as code_import_job_finish
+error   IJ400 arrays of unequal length, null or repeated ids$$;
