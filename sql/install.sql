@@ -22,18 +22,6 @@
 \ir install/migrate.sql
 \set migration 0006.code-import-setting
 \ir install/migrate.sql
-\set migration 0001.code-import
-\ir install/migrate.sql
-\set migration 0002.code-import-machine
-\ir install/migrate.sql
-\set migration 0003.code-import-schedule
-\ir install/migrate.sql
-\set migration 0004.code-import-result
-\ir install/migrate.sql
-\set migration 0005.code-import-event
-\ir install/migrate.sql
-\set migration 0006.code-import-setting
-\ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
 \ir errors.sql
