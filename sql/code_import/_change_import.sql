@@ -65,12 +65,38 @@ exception
 end;
 $$;
 
--- Write what the change means for the schedule: a source that is another one starts afresh and
--- is due now, or right after the run; a shorter interval pulls a waiting job in.
-create or replace function vcs._reschedule_import(
-    p_old           vcs._code_import_schedule,
-    p_import        vcs.code_import,
-    p_source_is_new boolean
+-- Write what the change means for the schedule. Another source starts the counts afresh, and so
+-- does a failing import that is reviewed again.
+create or replace function vcs._change_schedule(p_import vcs.code_import, p_source_is_new boolean)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update vcs._code_import_schedule as schedule
+    set review_status = p_import.review_status,
+        update_interval = p_import.update_interval,
+        consecutive_failure_count = case when anew.starts then 0 else schedule.consecutive_failure_count end,
+        consecutive_reclaim_count = case when anew.starts then 0 else schedule.consecutive_reclaim_count end,
+        is_due_after_run = schedule.is_due_after_run
+            or (p_source_is_new and schedule.state is not distinct from 'running'),
+        again_requested_by = case when p_import.review_status = 'reviewed' then schedule.again_requested_by end
+    from (
+        select p_source_is_new or (former.review_status = 'failing' and p_import.review_status = 'reviewed') as starts
+        from vcs._code_import_schedule as former
+        where former.code_import_id = p_import.id
+    ) as anew
+    where schedule.code_import_id = p_import.id;
+end;
+$$;
+
+-- Pull a waiting job in: another source is due now, and a shorter interval counts from the newest
+-- start, unless the job backs off from failures.
+create or replace function vcs._pull_in_job(
+    p_code_import_id bigint,
+    p_old_interval   interval,
+    p_source_is_new  boolean
 )
 returns void
 language plpgsql
@@ -78,41 +104,23 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_is_waiting   boolean := p_old.state in ('pending', 'scheduled');
-    v_starts_anew  boolean := p_source_is_new
-        or (p_old.review_status = 'failing' and p_import.review_status = 'reviewed');
-    v_failures     integer := case when v_starts_anew then 0 else p_old.consecutive_failure_count end;
-    v_old_interval interval := vcs._effective_update_interval(p_old);
-    v_due          timestamptz := p_old.date_due;
-    v_schedule     vcs._code_import_schedule;
+    v_schedule vcs._code_import_schedule := vcs._lock_import(p_code_import_id);
+    v_interval interval := vcs._effective_update_interval(v_schedule);
+    v_due      timestamptz;
 begin
-    update vcs._code_import_schedule as schedule
-    set review_status = p_import.review_status,
-        update_interval = p_import.update_interval,
-        consecutive_failure_count = v_failures,
-        consecutive_reclaim_count = case when v_starts_anew then 0 else schedule.consecutive_reclaim_count end,
-        is_due_after_run = schedule.is_due_after_run
-            or (p_source_is_new and schedule.state is not distinct from 'running'),
-        again_requested_by = case when p_import.review_status = 'reviewed' then schedule.again_requested_by end
-    where schedule.code_import_id = p_import.id
-    returning schedule.* into v_schedule;
-
-    if not v_is_waiting then
-        return;
-    elsif p_source_is_new then
-        v_due := least(v_due, now());
-    elsif v_failures = 0 and vcs._effective_update_interval(v_schedule) < v_old_interval then
-        v_due := least(v_due, greatest(now(), vcs._plus(
-            v_schedule.date_last_started, vcs._effective_update_interval(v_schedule)
-        )));
+    if p_source_is_new then
+        v_due := now();
+    elsif v_schedule.consecutive_failure_count = 0 and v_interval < p_old_interval then
+        v_due := greatest(now(), vcs._plus(v_schedule.date_last_started, v_interval));
     end if;
-    if v_due < p_old.date_due then
-        update vcs._code_import_schedule as schedule
-        set date_due = v_due
-        where schedule.code_import_id = p_import.id;
-        if v_due <= now() then
-            perform vcs._wake_workers();
-        end if;
+
+    update vcs._code_import_schedule as schedule
+    set date_due = v_due
+    where schedule.code_import_id = p_code_import_id
+      and schedule.state in ('pending', 'scheduled')
+      and schedule.date_due > v_due;
+    if found and v_due <= now() then
+        perform vcs._wake_workers();
     end if;
 end;
 $$;

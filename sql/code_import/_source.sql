@@ -121,7 +121,8 @@ begin
         when length(p_value) > 2000 then p_name || ' has more than 2,000 characters'
         when p_value ~ '[[:cntrl:][:space:]]' then p_name || ' has a space or a control character in it'
         when p_value ~ '^-' then p_name || ' starts with a hyphen'
-        when p_name = 'cvs_root' and p_value ~ '^(:[^:]*:)?[^@:]*:[^@/][^@]*@|^(:[^:]*:)?[^@:/]*:@'
+        -- What stands between the method and the first "@" is user[:password], unless it is host:/path.
+        when p_name = 'cvs_root' and regexp_replace(p_value, '^:[^:]*:', '') ~ '^[^@:]*:([^@/][^@]*)?@'
             then 'cvs_root has a password in it'
     end;
 end;

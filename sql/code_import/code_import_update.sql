@@ -12,10 +12,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_schedule vcs._code_import_schedule;
-    v_old      vcs.code_import;
-    v_new      vcs.code_import;
-    v_event_id bigint;
+    v_schedule      vcs._code_import_schedule;
+    v_old           vcs.code_import;
+    v_new           vcs.code_import;
+    v_source_is_new boolean;
+    v_event_id      bigint;
 begin
     perform vcs._check_optional_person('code_import', p_person);
     v_schedule := vcs._lock_import(p_code_import_id);
@@ -25,17 +26,16 @@ begin
         return;
     end if;
 
+    v_source_is_new := vcs._source_hash(v_old.url, v_old.cvs_root, v_old.cvs_module)
+        <> vcs._source_hash(v_new.url, v_new.cvs_root, v_new.cvs_module);
     perform vcs._write_import(v_new);
-    perform vcs._reschedule_import(
-        v_schedule, v_new,
-        vcs._source_hash(v_old.url, v_old.cvs_root, v_old.cvs_module)
-            <> vcs._source_hash(v_new.url, v_new.cvs_root, v_new.cvs_module)
-    );
+    perform vcs._change_schedule(v_new, v_source_is_new);
     if v_new.review_status = 'reviewed' and v_schedule.job_id is null then
         perform vcs.code_import_job_new(p_code_import_id);
     elsif v_new.review_status <> 'reviewed' and v_schedule.state in ('pending', 'scheduled') then
         perform vcs.code_import_job_delete_pending(p_code_import_id);
     end if;
+    perform vcs._pull_in_job(p_code_import_id, v_old.effective_update_interval, v_source_is_new);
 
     v_event_id := vcs._record_event(
         'modify', p_code_import_id, p_person => p_person, p_data => vcs._changes_json(v_old, import)

@@ -69,12 +69,12 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_look   bigint := p_max_jobs;
+    v_look   integer := p_max_jobs;
     v_due    bigint[];
     v_locked bigint[];
 begin
     loop
-        v_due := array(select due.job_id from vcs._due_jobs(p_machine_id, p_rcs_types, v_look::integer) as due);
+        v_due := array(select due.job_id from vcs._due_jobs(p_machine_id, p_rcs_types, v_look) as due);
         v_locked := array(
             select schedule.job_id
             from unnest(v_due) with ordinality as due (job_id, place)
@@ -87,7 +87,7 @@ begin
             for no key update of schedule skip locked
         );
         exit when cardinality(v_locked) >= p_max_jobs or cardinality(v_due) < v_look;
-        v_look := least(v_look * 2, 2147483647);
+        v_look := least(v_look, 1000000) * 2;
     end loop;
     return v_locked;
 end;

@@ -15,7 +15,7 @@ declare
     c_reclaimed_at_once constant integer := 100;
     v_machine vcs._code_import_machine;
     v_is_new  boolean := vcs._lock_or_make_machine(p_hostname);
-    v_running integer;
+    v_running bigint;
 begin
     select machine.* into v_machine
     from vcs._code_import_machine as machine
@@ -41,7 +41,7 @@ begin
             perform vcs._set_machine_state(machine_id, 'offline', 'offline', 'quiesced');
         end if;
     else
-        room := greatest(p_worker_limit - v_running, 0);
+        room := greatest(p_worker_limit - v_running, 0)::integer;
     end if;
 end;
 $$;
