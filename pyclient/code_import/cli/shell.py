@@ -1,0 +1,46 @@
+"""``code-import completion`` and ``code-import api``: help for people and their shells."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from .base import PROGRAM, Command, Session, pass_session
+from .output import print_json, visible
+
+SOURCED = {
+    "bash": f'eval "$({PROGRAM} completion bash)"    # in ~/.bashrc',
+    "zsh": f'eval "$({PROGRAM} completion zsh)"     # in ~/.zshrc',
+    "fish": f"{PROGRAM} completion fish | source    # in ~/.config/fish/config.fish",
+}
+
+
+@click.command("completion", cls=Command, examples=["completion bash"])
+@click.argument("shell", type=click.Choice(list(SOURCED)))
+def completion(shell: str) -> None:
+    """Print the script that completes commands and options in a shell.
+
+    \b
+    bash  eval "$(code-import completion bash)"
+    zsh   eval "$(code-import completion zsh)"
+    fish  code-import completion fish | source
+    """
+    made = get_completion_class(shell)
+    assert made is not None, f"click completes words in {shell}"
+    root = click.get_current_context().find_root().command
+    click.echo(made(root, {}, PROGRAM, "_CODE_IMPORT_COMPLETE").source())
+
+
+@click.command("api", cls=Command, examples=["api", "api job_claim", "api --json | jq -r .[].call"])
+@click.argument("text", required=False)
+@pass_session
+def api(session: Session, text: str | None) -> None:
+    """List the functions that programs may call, or those with TEXT in their call."""
+    from .. import reading
+
+    lines = [line for line in reading.api(session.connect()) if (text or "") in line.call]
+    if session.json:
+        print_json(lines)
+        return
+    for line in lines:
+        click.echo(f"{visible(line.call)}\n    {visible(line.does)}")
