@@ -13,7 +13,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_log_file_ids bigint[] := coalesce(
-        p_log_file_ids, array_fill(null::bigint, array[cardinality(p_job_ids)])
+        p_log_file_ids, array_fill(null::bigint, array[coalesce(cardinality(p_job_ids), 0)])
     );
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_statuses), 'statuses');
