@@ -24,23 +24,27 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    -- A message may quote what a caller gave. It stays one line, and a log stays readable.
+    v_message text := regexp_replace(p_message, '[[:cntrl:]]', '?', 'g');
 begin
-    -- RAISE takes no null option, and an empty one would print an empty line.
+    -- RAISE takes no null option, and an empty one would print an empty line. What names a
+    -- constraint has a detail, and what has a detail otherwise has a hint.
     if p_constraint is not null then
         raise exception using
-            errcode = p_errcode, schema = 'vcs', table = p_relation, message = p_message,
-            detail = coalesce(p_detail, ''), constraint = p_constraint;
+            errcode = p_errcode, schema = 'vcs', table = p_relation, message = v_message,
+            detail = p_detail, constraint = p_constraint;
     elsif p_detail is not null then
         raise exception using
-            errcode = p_errcode, schema = 'vcs', table = p_relation, message = p_message,
-            detail = p_detail, hint = coalesce(p_hint, 'Nothing needs to be done.');
+            errcode = p_errcode, schema = 'vcs', table = p_relation, message = v_message,
+            detail = p_detail, hint = p_hint;
     elsif p_hint is not null then
         raise exception using
-            errcode = p_errcode, schema = 'vcs', table = p_relation, message = p_message,
+            errcode = p_errcode, schema = 'vcs', table = p_relation, message = v_message,
             hint = p_hint;
     else
         raise exception using
-            errcode = p_errcode, schema = 'vcs', table = p_relation, message = p_message;
+            errcode = p_errcode, schema = 'vcs', table = p_relation, message = v_message;
     end if;
 end;
 $$;

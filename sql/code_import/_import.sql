@@ -70,6 +70,7 @@ begin
     ) then
         perform vcs._refuse(
             '23514', 'code_import', format('code import %s has a job where it cannot, or none', new.code_import_id),
+            p_detail => 'A reviewed import has exactly one job; any other has none, or one that runs.',
             p_constraint => 'code_import_has_a_job_iff_reviewed_or_still_running'
         );
     end if;

@@ -81,59 +81,41 @@ begin
 end;
 $$;
 
--- Insert what can be, in the order of targets, and return an id for each element of the
--- array: null where there is a refusal, or where the target or source is taken.
-create or replace function vcs._insert_imports(p_imports jsonb, p_registrant text)
-returns bigint[]
+-- Insert what can be, each element of the array under the id at its place. Two sessions with
+-- the same targets meet in one order.
+create or replace function vcs._insert_imports(p_imports jsonb, p_registrant text, p_ids bigint[])
+returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_ids bigint[];
 begin
-    with given as materialized (
-        select item.place, import.*
-        from jsonb_array_elements(p_imports) with ordinality as item (value, place)
-        cross join lateral vcs._given_import(item.value, p_registrant) as import
-    ),
-    numbered as materialized (
-        select given.*, nextval('vcs._code_import_id_seq') as id
-        from given
-        where given.refusal is null
-        order by given.target
-    ),
-    inserted as (
-        insert into vcs._code_import as import (
-            id, date_created, registrant, owner, target, url, cvs_root, cvs_module, source_hash
-        )
-        overriding system value
-        select
-            given.id, now(), given.registrant, given.owner, given.target, given.url,
-            given.cvs_root, given.cvs_module, given.source_hash
-        from numbered as given
-        order by given.target
-        on conflict do nothing
-        returning import.id
-    ),
-    scheduled as (
-        insert into vcs._code_import_schedule (
-            code_import_id, rcs_type, review_status, update_interval, job_id, date_created, date_due, state
-        )
-        select
-            given.id, given.rcs_type, given.review_status, given.update_interval,
-            case when given.review_status = 'reviewed' then nextval('vcs._code_import_job_id_seq') end,
-            case when given.review_status = 'reviewed' then now() end,
-            case when given.review_status = 'reviewed' then now() end,
-            case when given.review_status = 'reviewed' then 'pending' end
-        from numbered as given
-        join inserted on inserted.id = given.id
+    insert into vcs._code_import (
+        id, date_created, registrant, owner, target, url, cvs_root, cvs_module, source_hash
     )
-    select array_agg(inserted.id order by given.place) into v_ids
-    from given
-    left join numbered on numbered.place = given.place
-    left join inserted on inserted.id = numbered.id;
-    return v_ids;
+    overriding system value
+    select
+        p_ids[item.place], now(), given.registrant, given.owner, given.target, given.url,
+        given.cvs_root, given.cvs_module, given.source_hash
+    from jsonb_array_elements(p_imports) with ordinality as item (value, place)
+    cross join lateral vcs._given_import(item.value, p_registrant) as given
+    where given.refusal is null
+    order by given.target
+    on conflict do nothing;
+
+    insert into vcs._code_import_schedule (
+        code_import_id, rcs_type, review_status, update_interval, job_id, date_created, date_due, state
+    )
+    select
+        import.id, item.value ->> 'rcs_type', given.review_status,
+        vcs._interval_of(item.value ->> 'update_interval'),
+        case when given.review_status = 'reviewed' then nextval('vcs._code_import_job_id_seq') end,
+        case when given.review_status = 'reviewed' then now() end,
+        case when given.review_status = 'reviewed' then now() end,
+        case when given.review_status = 'reviewed' then 'pending' end
+    from jsonb_array_elements(p_imports) with ordinality as item (value, place)
+    cross join lateral (select coalesce(item.value ->> 'review_status', 'reviewed')) as given (review_status)
+    join vcs._code_import as import on import.id = p_ids[item.place];
 end;
 $$;
 
@@ -148,8 +130,12 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids bigint[] := vcs._insert_imports(p_imports, p_registrant);
+    v_ids bigint[] := array(
+        select nextval('vcs._code_import_id_seq') from generate_series(1, jsonb_array_length(p_imports))
+    );
 begin
+    perform vcs._insert_imports(p_imports, p_registrant, v_ids);
+
     insert into vcs._code_import_event
         (id, date_created, event_type, code_import_id, person, data)
     select
@@ -165,16 +151,24 @@ begin
         perform vcs._wake_workers();
     end if;
 
+    -- What was inserted is not judged a second time: most of it was.
     return query
     select
-        given.target, made.id,
-        case when made.id is null then case when given.refusal is null then '23505' else 'IJ400' end end,
-        coalesce(given.refusal, taken.message), taken.detail, taken.constraint_name
+        case when jsonb_typeof(item.value) = 'object' then item.value ->> 'target' end,
+        import.id,
+        refused.error_code, refused.message, refused.detail, refused.constraint_name
     from jsonb_array_elements(p_imports) with ordinality as item (value, place)
-    join unnest(v_ids) with ordinality as made (id, place) on made.place = item.place
-    cross join lateral vcs._given_import(item.value, p_registrant) as given
-    left join lateral vcs._taken(given.target, given.source_hash, null) as taken
-        on made.id is null and given.refusal is null
+    left join vcs._code_import as import on import.id = v_ids[item.place]
+    left join lateral (
+        select
+            case when given.refusal is null then '23505' else 'IJ400' end as error_code,
+            coalesce(given.refusal, taken.message) as message,
+            taken.detail,
+            taken.constraint_name
+        from vcs._given_import(item.value, p_registrant) as given
+        left join lateral vcs._taken(given.target, given.source_hash, null) as taken on given.refusal is null
+        where import.id is null
+    ) as refused on true
     order by item.place;
 end;
 $$;

@@ -15,26 +15,30 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_url   text := p_url;
-    v_parts text[];
+    v_url       text := p_url;
+    v_rest      text;
+    v_authority text;
+    v_at        text;
 begin
     if p_url ~ '^/' then
         v_url := 'file://' || p_url;
     elsif p_url ~ '^[^@/:]+@[^@/:\[\]]+:' then
         v_url := 'ssh://' || regexp_replace(p_url, '^([^:]+):/*', '\1/');
-    end if;
-    v_parts := regexp_match(
-        v_url,
-        '^([A-Za-z][A-Za-z0-9+.-]*)://(?:([^/?#]*)@)?(\[[^][/?#@]*\]|[^/?#@:]*)(?::([^/?#@]*))?([/?#].*)?$'
-    );
-    if v_parts is null then
+    elsif p_url !~ '^[A-Za-z][A-Za-z0-9+.-]*://' then
         return;
     end if;
-    scheme := lower(v_parts[1]);
-    userinfo := v_parts[2];
-    host := lower(v_parts[3]);
-    port := v_parts[4];
-    path := coalesce(v_parts[5], '');
+    -- Small patterns in place of one with groups: those cost thirty times as much.
+    v_rest := substring(v_url from position('://' in v_url) + 3);
+    v_authority := substring(v_rest from '^[^/?#]*');
+    v_at := substring(v_authority from '^.*@');
+
+    scheme := lower(left(v_url, position('://' in v_url) - 1));
+    userinfo := left(v_at, -1);
+    host := substring(v_authority from coalesce(length(v_at), 0) + 1);
+    port := substring(host from ':[^]:]*$');
+    host := lower(left(host, length(host) - coalesce(length(port), 0)));
+    port := substring(port from 2);
+    path := substring(v_rest from length(v_authority) + 1);
     return next;
 end;
 $$;
@@ -101,6 +105,7 @@ begin
         when v_part.userinfo like '%:%' then 'url has a password in it'
         when v_part.userinfo like '-%' or v_part.host like '-%' then 'url has a host or user that starts with a hyphen'
         when v_part.scheme <> 'file' and v_part.host = '' then 'url has no host'
+        when v_part.host !~ '^(\[[0-9A-Fa-f:.]+\]|[^]\[:]*)$' then 'url has a host that is none'
         when v_part.scheme = 'file' and v_part.path !~ '^/.*[^/]' then 'url has no path'
         when v_part.port !~ '^[0-9]{0,6}$' or nullif(v_part.port, '')::integer not between 1 and 65535
             then 'url has a port that is none'
