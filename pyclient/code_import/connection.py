@@ -47,7 +47,16 @@ class Database:
         every connection pooler will do. Raises :class:`psycopg.OperationalError`.
         """
         options = {"autocommit": True, "prepare_threshold": None, **options}
-        return psycopg.connect(self._with_defaults(application_name), **options)
+        conninfo = self._with_defaults(application_name)
+        try:
+            return psycopg.connect(conninfo, **options)
+        except psycopg.OperationalError:
+            if not self.embedded:
+                raise
+        from . import embedded
+
+        embedded.ensure()  # somebody stopped or killed it since
+        return psycopg.connect(conninfo, **options)
 
     def __str__(self) -> str:
         """Where it is, in words, without any password."""
@@ -82,7 +91,7 @@ def find(dsn: str | None = None) -> Database:
         return Database(chosen)
     if any(os.environ.get(name) for name in PLACE_VARIABLES):
         return Database("")
-    from code_import import embedded  # most calls name a database and do not need it
+    from . import embedded  # most calls name a database and do not need it
 
     return Database(embedded.ensure(), embedded=True)
 
