@@ -1,0 +1,166 @@
+"""``code-import mirror``: from a path or a url to a mirror on disk, here and now."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .base import (
+    INTERRUPTED,
+    PROGRAM,
+    Command,
+    Failure,
+    Session,
+    pass_session,
+    person_option,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import psycopg
+
+    from ..connection import Database
+    from ..worker import Options
+    from ..worker.chosen import Wish
+    from .mirror_progress import Progress
+    from .mirror_report import Mirror
+
+FOLLOWED = 1.0
+"""Seconds for which another worker is followed before trying again to work oneself."""
+
+
+@click.command(
+    cls=Command,
+    examples=[
+        "mirror .",
+        "mirror https://git.example.org/project/repo.git ~/src/thing",
+        "mirror . --json | jq -r .[].mirror",
+    ],
+)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.option(
+    "--store", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
+    envvar="CODE_IMPORT_STORE", show_default="yours", help="Where the mirrors lie.",
+)  # fmt: skip
+@click.option(
+    "--hostname", metavar="NAME", default=socket.gethostname, show_default="of this host",
+    help="The machine that runs it, to the database.",
+)  # fmt: skip
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=3, show_default=True,
+    help="Runs side by side.",
+)  # fmt: skip
+@click.option(
+    "--allow-host", "allow_hosts", metavar="HOST", multiple=True,
+    help="Fetch from this host too, as host or host:port, whatever the policy says.",
+)  # fmt: skip
+@person_option
+@pass_session
+def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options: Any) -> None:
+    """Mirror repositories, now, and register them to be kept current.
+
+    SOURCE is a path or a url. A path is added to the list of those that your workers may read.
+    If this machine has a worker already, it does the work; otherwise it is done here. Either way
+    all other imports are left alone: `code-import worker` runs those as they fall due.
+
+    Without a database of yours, your own server is started and the schema installed in it.
+    """
+    from .mirror_report import describe, report
+
+    database = find_database(session)
+    with database.connect() as conn:
+        mirrors = [_register(conn, source, person) for source in sources]
+        wishes = [each.wish for each in mirrors if each.wish]
+        if wishes:
+            store = _fulfil(conn, wishes, _worker_options(session, **options))
+            for each in mirrors:
+                describe(conn, each, store)
+    report(session, mirrors)
+
+
+def _worker_options(session: Session, store: Path | None, **options: Any) -> Options:
+    from ..worker.serving import served
+    from .worker import make_options
+
+    return make_options(session, store, rcs_types=served(), release_at_once=True, **options)
+
+
+def find_database(session: Session) -> Database:
+    """The database, with the schema in it: installed here only if the server is our own."""
+    from .. import connection, schema
+
+    database = connection.find(session.dsn)
+    if database.embedded:
+        schema.ensure(database)
+    return database
+
+
+def _register(conn: psycopg.Connection[Any], source: str, person: str) -> Mirror:
+    """Turn what a person named into an import, allowing it to be read if it is a path."""
+    from .. import policy
+    from ..client import Client
+    from ..errors import CodeImportError
+    from ..worker.chosen import Wish
+    from .mirror_report import Mirror
+    from .mirror_source import NotASource, Place, register
+
+    each = Mirror(source)
+    try:
+        place = Place.named(source)
+        imp = register(conn, Client(conn), place, person)
+        if place.path is not None:
+            policy.allow_path(place.path)
+        each.wish = Wish(imp, person)
+    except NotASource as err:
+        each.problem = str(err)
+    except CodeImportError as err:
+        each.problem, each.hint = err.message, err.hint
+    return each
+
+
+def _fulfil(conn: psycopg.Connection[Any], wishes: Sequence[Wish], options: Options) -> Path:
+    """Have the wishes run, here or by the worker that this machine has. Returns its store."""
+    from ..worker import Held, Worker
+    from ..worker.chosen import Errand
+    from .mirror_progress import progress
+
+    store = options.store
+    with progress() as shown:
+        errand = Errand(wishes, options.hostname, shown)
+        while not errand.is_done:
+            worker = Worker(options, errand, errand)
+            try:
+                worker.run(until=lambda: errand.is_done)
+            except Held as held:
+                store = Path(held.holder.get("store", store))
+                _follow(conn, wishes, options.hostname, shown)
+            else:
+                store = options.store
+                if worker.was_stopped:
+                    raise click.exceptions.Exit(INTERRUPTED)
+    return store
+
+
+def _follow(
+    conn: psycopg.Connection[Any], wishes: Sequence[Wish], hostname: str, shown: Progress
+) -> None:
+    """Leave the work to this machine's worker for a moment, and show how it goes."""
+    from .. import reading
+
+    machine = reading.machine(conn, hostname)
+    if machine is not None and machine.state != "online":
+        raise Failure(
+            f"machine {hostname} is {machine.state}", hint=f"{PROGRAM} machine online {hostname}"
+        )
+    until = time.monotonic() + FOLLOWED
+    while time.monotonic() < until and not all(wish.is_over for wish in wishes):
+        for wish in wishes:
+            if not wish.is_over:
+                wish.pursue(conn)
+                shown.follow(wish.imp.target, wish.tail)
+        time.sleep(FOLLOWED / 4)

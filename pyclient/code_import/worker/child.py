@@ -1,0 +1,126 @@
+"""The inside of a run: what happens in its own process, between its first and its last line.
+
+The process leads a session, and so a process group, of its own. It talks to its worker over a
+socket, one JSON object a line: ``log`` and ``confirm`` go out and an answer comes back, ``outcome``
+or ``lost`` is the last. The end of the socket is the end of the worker, and of the whole group.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from code_import.importers import Importer, Outcome, Run, RunLost, Source
+
+if TYPE_CHECKING:
+    import socket
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    from code_import.policy import Policy
+
+LONGEST_LINE = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a run is told at its start."""
+
+    job_id: int
+    code_import_id: int
+    target: str
+    source: Source
+    store: Path
+    policy: Policy
+
+
+def main(order: Order, control: socket.socket, output: Connection) -> None:
+    """Run one import and tell the worker how it went. ``output`` takes whatever is printed."""
+    os.setsid()
+    for stream in (sys.stdout.fileno(), sys.stderr.fileno()):
+        os.dup2(output.fileno(), stream)
+    output.close()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGTERM, _terminated)
+    worker = _Worker(control)
+    threading.Thread(target=worker.listen, daemon=True).start()
+    try:
+        outcome = _run_import(order, worker)
+    except RunLost as err:
+        worker.tell(lost=str(err))
+    else:
+        worker.tell(outcome=asdict(outcome))
+
+
+def _run_import(order: Order, worker: _Worker) -> Outcome:
+    try:
+        run = Run(
+            job_id=order.job_id,
+            code_import_id=order.code_import_id,
+            target=order.target,
+            source=order.source,
+            store=order.store,
+            log=worker.log,
+            confirm=worker.confirm,
+            policy=order.policy,
+        )
+        return importer(order.source.rcs_type).run_import(run)
+    except RunLost:
+        raise
+    except Exception as err:  # noqa: BLE001  Whatever it is, it is ours, and the log says what.
+        for line in traceback.format_exc().splitlines():
+            worker.log(line)
+        return Outcome("internal_failure", f"{type(err).__name__}: {err}")
+
+
+def importer(rcs_type: str) -> Importer:
+    """The importer of a version control system. Raises ImportError when there is none."""
+    module: Importer = importlib.import_module(f"code_import.importers.{rcs_type}")
+    return module
+
+
+def _terminated(signum: int, frame: object) -> NoReturn:
+    """Leave through every ``finally``, so that the importer can put its tools away."""
+    sys.exit(128 + signum)
+
+
+class _Worker:
+    """The worker, as its run sees it."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._sending = threading.Lock()
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def listen(self) -> None:
+        """Take answers until the worker is gone, and then take the whole group along."""
+        try:
+            for answer in self._control.makefile("rb"):
+                self._answers.put(json.loads(answer))
+        finally:
+            os.killpg(0, signal.SIGKILL)
+
+    def tell(self, **message: object) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        with self._sending:
+            try:
+                self._control.sendall(data)
+            except OSError:
+                os.killpg(0, signal.SIGKILL)
+
+    def log(self, line: str) -> None:
+        self.tell(log=line[:LONGEST_LINE])
+
+    def confirm(self) -> None:
+        self.tell(confirm=True)
+        if not self._answers.get():
+            raise RunLost("the run has ended without us")

@@ -1,0 +1,152 @@
+"""The worker's one connection: short transactions of bounded length, and the questions it asks."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psycopg
+from psycopg import Connection, IsolationLevel
+from psycopg.errors import DeadlockDetected, SerializationFailure
+
+from code_import.client import Client
+from code_import.wire import fetch_one, fetch_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from code_import.models import MachineState, RcsType
+
+Returned = TypeVar("Returned")
+
+STATEMENT_SECONDS = 20
+ATTEMPTS = 5
+
+
+class Database:
+    """Calls in transactions of their own, none of which waits for a lock without end.
+
+    Any psycopg.Error leaves it closed: whoever calls decides when to ``open`` it again, and must
+    then ask what became of the last call. A refusal (CodeImportError) is an answer: it stays open.
+    """
+
+    def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
+        self._connect = connect
+        self._conn: Connection[Any] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last call left a connection to use."""
+        return self._conn is not None
+
+    def open(self) -> None:
+        """Connect afresh. Raises psycopg.Error."""
+        self.close()
+        conn = self._connect()
+        conn.autocommit = True
+        conn.isolation_level = IsolationLevel.READ_COMMITTED
+        conn.prepare_threshold = None  # Prepared statements do not survive every pooler.
+        self._conn = conn
+
+    def close(self) -> None:
+        """Disconnect, whatever state the connection is in."""
+        if self._conn is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._conn.close()
+            self._conn = None
+
+    def call(self, do: Callable[[Client], Returned]) -> Returned:
+        """Do something with a Client in one transaction; again after a deadlock or a conflict.
+
+        Raises what the client raises, and psycopg.Error once the connection is of no more use.
+        """
+        return self.ask(lambda conn: do(Client(conn)))
+
+    def ask(self, do: Callable[[Connection[Any]], Returned]) -> Returned:
+        """As ``call``, for what wants the connection itself."""
+        try:
+            for _ in range(ATTEMPTS - 1):
+                with contextlib.suppress(DeadlockDetected, SerializationFailure):
+                    return self._once(do)
+                time.sleep(random.uniform(0.01, 0.05))
+            return self._once(do)
+        except psycopg.Error:
+            self.close()
+            raise
+
+    def _once(self, do: Callable[[Connection[Any]], Returned]) -> Returned:
+        if self._conn is None:
+            raise psycopg.OperationalError("not connected to the database")
+        with self._conn.transaction():
+            self._conn.execute(f"set local statement_timeout = '{STATEMENT_SECONDS}s'")
+            return do(self._conn)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a worker must know of the settings."""
+
+    lease: float
+    """Seconds without a heartbeat after which a run may be reclaimed."""
+    log_file_limit: int
+    """Bytes of a log that are kept."""
+    excluded_hosts: str
+    """Hosts that nothing is fetched from, with commas."""
+
+
+def settings(conn: Connection[Any]) -> Settings:
+    """Read the settings that a worker obeys."""
+    return fetch_one(
+        conn,
+        Settings,
+        """
+        select extract(epoch from lease.value::interval)::float8 as lease,
+               pg_size_bytes(log.value) as log_file_limit,
+               coalesce(hosts.value, '') as excluded_hosts
+        from vcs.code_import_settings as lease
+        join vcs.code_import_settings as log on log.name = 'log_file_limit'
+        join vcs.code_import_settings as hosts on hosts.name = 'excluded_hosts'
+        where lease.name = 'maximum_heartbeat_interval'
+        """,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Prospect:
+    """What a machine may expect."""
+
+    state: MachineState | None
+    """Of the machine; None while nobody has heard of it."""
+    due_in: float | None
+    """Seconds by the database's clock until there may be work; None when none is in sight."""
+
+
+def prospect(conn: Connection[Any], hostname: str, rcs_types: Sequence[RcsType]) -> Prospect:
+    """Ask how long a worker with nothing to do may sleep."""
+    return fetch_one(
+        conn,
+        Prospect,
+        """
+        select (select state from vcs.code_import_machine where hostname = %s) as state,
+               extract(epoch from
+                   vcs.code_import_job_next_due(%s, %s::text[]) - now())::float8 as due_in
+        """,
+        hostname,
+        hostname,
+        list(rcs_types),
+    )
+
+
+def identity(conn: Connection[Any]) -> str:
+    """A name for this very database that is the same by every route that leads to it."""
+    name: str = fetch_value(
+        conn,
+        """
+        select system_identifier || '-' || oid
+        from pg_control_system(), pg_database where datname = current_database()
+        """,
+    )
+    return name
