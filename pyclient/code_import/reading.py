@@ -8,7 +8,7 @@ which (or, newest first, before which) the next page begins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, LiteralString
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
 
 from .models import (
     Assignment,
@@ -20,7 +20,6 @@ from .models import (
     Machine,
     MachineState,
     RcsType,
-    Result,
     ResultStatus,
     ReviewStatus,
     Setting,
@@ -32,6 +31,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from psycopg import Connection
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +122,23 @@ class ResultLine:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultInFull(ResultLine):
+    """A result with names, and the excerpt of its log."""
+
+    columns: ClassVar[LiteralString] = ResultLine.columns + ", log_excerpt"
+
+    log_excerpt: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ApiLine:
     """A function that programs may call, and the sentence that says what it does."""
 
-    columns: ClassVar[LiteralString] = "call::text as call, does"
+    columns: ClassVar[LiteralString] = "function, arguments, result, does"
 
-    call: str
+    function: str
+    arguments: str
+    result: str
     does: str
 
 
@@ -173,8 +186,7 @@ left join lateral (
 ) as machine on true
 """
 
-_RESULT_LINES: LiteralString = f"""
-select {ResultLine.columns}
+_RESULTS: LiteralString = f"""
 from (
     select result.*,
            substring(right(result.log_excerpt, 2000) from '([^\\n]*)\\s*$') as last_line
@@ -240,6 +252,7 @@ def imports_named(conn: Connection[Any], name: str) -> list[ImportLine]:
 def jobs(
     conn: Connection[Any],
     *,
+    job_ids: Sequence[int] | None = None,
     states: Sequence[JobState] | None = None,
     code_import_id: int | None = None,
     machine_id: int | None = None,
@@ -256,7 +269,8 @@ def jobs(
         JobLine,
         _JOB_LINES
         + """
-        where (%(states)s::text[] is null or job.state = any (%(states)s::text[]))
+        where (%(job_ids)s::bigint[] is null or job.id = any (%(job_ids)s::bigint[]))
+          and (%(states)s::text[] is null or job.state = any (%(states)s::text[]))
           and (%(code_import_id)s::bigint is null
                or job.code_import_id = %(code_import_id)s::bigint)
           and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint)
@@ -267,6 +281,7 @@ def jobs(
         order by job.date_due, job.id
         limit %(limit)s
         """,
+        job_ids=_array(job_ids),
         states=_array(states),
         code_import_id=code_import_id,
         machine_id=machine_id,
@@ -276,11 +291,6 @@ def jobs(
         after_id=after_id,
         limit=limit,
     )
-
-
-def job(conn: Connection[Any], job_id: int) -> JobLine | None:
-    """Return one job with names, or None when its run has ended or never was."""
-    return fetch_maybe(conn, JobLine, _JOB_LINES + " where job.id = %s", job_id)
 
 
 def assignments(conn: Connection[Any], hostname: str) -> list[Assignment]:
@@ -394,8 +404,8 @@ def results(
     return fetch_all(
         conn,
         ResultLine,
-        _RESULT_LINES
-        + """
+        f"select {ResultLine.columns} {_RESULTS}"
+        """
         where (%(code_import_id)s::bigint is null
                or record.code_import_id = %(code_import_id)s::bigint)
           and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
@@ -412,12 +422,12 @@ def results(
     )
 
 
-def result(conn: Connection[Any], result_id: int) -> Result | None:
-    """Return one result with its excerpt of the log, or None."""
+def result(conn: Connection[Any], result_id: int) -> ResultInFull | None:
+    """Return one result, or None when it is no longer kept, or never was."""
     return fetch_maybe(
         conn,
-        Result,
-        f"select {Result.columns} from vcs.code_import_result where id = %s",
+        ResultInFull,
+        f"select {ResultInFull.columns} {_RESULTS} where record.id = %s",
         result_id,
     )
 
@@ -460,7 +470,7 @@ def setting_as_interval(conn: Connection[Any], name: str) -> timedelta | None:
 def api(conn: Connection[Any]) -> list[ApiLine]:
     """Return the functions that programs may call, as the database lists them."""
     return fetch_all(
-        conn, ApiLine, f"select {ApiLine.columns} from vcs.code_import_api order by call::text"
+        conn, ApiLine, f"select {ApiLine.columns} from vcs.code_import_api order by function"
     )
 
 
@@ -471,5 +481,5 @@ def as_id(name: str) -> int | None:
     return None
 
 
-def _array(values: Sequence[str] | None) -> list[str] | None:
+def _array(values: Sequence[Value] | None) -> list[Value] | None:
     return None if values is None else list(values)

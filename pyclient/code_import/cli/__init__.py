@@ -43,7 +43,7 @@ def main() -> None:
     """Recurring imports of foreign code repositories into git mirrors.
 
     Begin with `code-import mirror URL`: it needs no database of yours and ends with a mirror
-    on disk. Then look around: `code-import import list`, `code-import result log 1`.
+    on disk. Then look around: `code-import import list`, `code-import job list`.
 
     The database is the one of --dsn, else of CODE_IMPORT_DSN, else of libpq's PG* variables,
     else a server of your own that starts by itself. Wherever IMPORT is written, give a target

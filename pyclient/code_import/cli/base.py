@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -53,9 +54,15 @@ class Session:
 
     def connect(self) -> psycopg.Connection[Any]:
         """Open an autocommit connection that closes when the command ends."""
-        from ..connection import connect
+        import psycopg
 
-        return click.get_current_context().with_resource(connect(self.dsn))
+        from ..connection import find
+
+        try:
+            database = find(self.dsn)
+        except psycopg.ProgrammingError as err:
+            raise click.UsageError(f"That is not the name of a database: {err}") from err
+        return click.get_current_context().with_resource(database.connect())
 
     def open(self) -> tuple[psycopg.Connection[Any], Client]:
         """Open a connection, and a client on it."""
@@ -130,12 +137,19 @@ def add_common_options(command: click.Command) -> None:
 
 
 class Command(click.Command):
-    """A command with examples; ``sql`` is the function whose spelling it is."""
+    """A command with examples; ``sql`` is the function whose spelling it is, and ``section`` the
+    head under which its group lists it."""
 
     def __init__(
-        self, *args: Any, examples: Sequence[str] = (), sql: str | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        examples: Sequence[str] = (),
+        sql: str | None = None,
+        section: str = "Commands",
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.section = section
         self.examples = examples
         self.sql = sql
         add_common_options(self)
@@ -147,7 +161,7 @@ class Command(click.Command):
                 for example in self.examples:
                     formatter.write(f"{'':{formatter.current_indent}}{PROGRAM} {example}\n")
         if self.sql:
-            formatter.write(f"\nIn SQL: vcs.{self.sql}(…)\n")
+            formatter.write(f"\nIn SQL: vcs.{self.sql}\n")
         super().format_epilog(ctx, formatter)
 
 
@@ -159,6 +173,19 @@ class Group(click.Group):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         add_common_options(self)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in the order in which they were written down."""
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by section, each with a whole sentence."""
+        rows = [
+            (getattr(command, "section", "Commands"), name, command.get_short_help_str(limit=200))
+            for name, command in self.commands.items()
+            if not command.hidden
+        ]
+        _write_sections(formatter, rows)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Find a verb by its own name, or by the last words of its SQL function."""
@@ -173,6 +200,12 @@ class Group(click.Group):
             ),
             None,
         )
+
+
+def _write_sections(formatter: click.HelpFormatter, rows: list[tuple[str, str, str]]) -> None:
+    for section in dict.fromkeys(section for section, _, _ in rows):
+        with formatter.section(section):
+            formatter.write_dl([(name, told) for where, name, told in rows if where == section])
 
 
 def sql_words(function: str) -> tuple[str, ...]:
@@ -219,6 +252,15 @@ class Root(click.Group):
         add_common_options(command)
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the words of the first level, without loading what is behind them."""
+        words = [
+            CompletionItem(name, help=entry.summary)
+            for name, entry in self.entries.items()
+            if entry.section and name.startswith(incomplete)
+        ]
+        return words + click.Command.shell_complete(self, ctx, incomplete)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -231,13 +273,12 @@ class Root(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, without loading them."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for name, entry in self.entries.items():
-            if entry.section:
-                sections.setdefault(entry.section, []).append((name, entry.summary))
-        for section, rows in sections.items():
-            with formatter.section(section):
-                formatter.write_dl(rows)
+        rows = [
+            (entry.section, name, entry.summary)
+            for name, entry in self.entries.items()
+            if entry.section
+        ]
+        _write_sections(formatter, rows)
         with formatter.section("Exit codes"):
             formatter.write_dl(list(EXIT_CODES))
 
@@ -331,10 +372,11 @@ def explain(err: Exception) -> Failure | None:
         hint = err.hint
         if isinstance(err, NotAllowed) and not hint:
             hint = "Roles: code_import_reader, _worker, _operator; ask whoever grants them."
-        return Failure(err.message, sqlstate=err.sqlstate, detail=err.detail, hint=hint)
+        return Failure(err.message, sqlstate=err.sqlstate or None, detail=err.detail, hint=hint)
     if not isinstance(err, psycopg.Error):
         return None
-    message = err.diag.message_primary or next(iter(str(err).splitlines()), type(err).__name__)
+    first, *others = str(err).splitlines() or [type(err).__name__]
+    message = err.diag.message_primary or first
     if err.sqlstate in NOT_INSTALLED:
         return Failure(
             f"code-import is not installed in this database: {message}",
@@ -355,18 +397,18 @@ def explain(err: Exception) -> Failure | None:
         exit_code=NO_DATABASE if unreachable else REFUSED,
         sqlstate=err.sqlstate,
         detail=err.diag.message_detail,
-        hint=err.diag.message_hint,
+        hint=err.diag.message_hint or (" ".join(map(str.strip, others)) if unreachable else None),
     )
 
 
 # Options that many commands have
 
 
-def _operating_system_user() -> str | None:
+def _operating_system_user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
-        return None
+    except (KeyError, OSError) as err:
+        raise click.UsageError("Nobody knows who you are: say --person NAME.") from err
 
 
 person_option = click.option(
@@ -375,7 +417,6 @@ person_option = click.option(
     envvar="CODE_IMPORT_PERSON",
     default=_operating_system_user,
     show_default="you",
-    required=True,
     help="In whose name.",
 )
 

@@ -77,16 +77,32 @@ def _columns(now: datetime) -> list[Column[EventLine]]:
     return [
         Column("WHEN", lambda line: ago(line.date_created, now)),
         Column("EVENT", lambda line: line.event_type),
-        Column("IMPORT", lambda line: line.target or line.code_import_id, folds=True),
-        Column("MACHINE", lambda line: line.hostname or line.machine_id, folds=True),
-        Column("BY", lambda line: line.person, folds=True),
+        Column("OF", _subject, folds=True),
+        Column("BY", lambda line: line.person or _runner(line), folds=True),
         Column("DETAILS", _details, folds=True),
     ]
 
 
+def _subject(line: EventLine) -> str:
+    """The import, by what it was called if it is gone, or else the machine or the setting."""
+    data = line.data or {}
+    if line.code_import_id is None:
+        return _runner(line) or str(data.get("setting", ""))
+    return line.target or str(data.get("target", f"import {line.code_import_id}"))
+
+
+def _runner(line: EventLine) -> str:
+    return line.hostname or (f"machine {line.machine_id}" if line.machine_id else "")
+
+
 def _details(line: EventLine) -> str:
     """A create or delete carries the whole import; its source and status say enough."""
-    if line.event_type in ("create", "delete") and line.data:
-        known = (line.data.get(key) for key in ("rcs_type", "url", "cvs_root", "review_status"))
+    data = line.data or {}
+    if line.event_type in ("create", "delete"):
+        known = (data.get(key) for key in ("review_status", "rcs_type", "url", "cvs_root"))
         return " ".join(str(value) for value in known if value)
-    return brief(line.data)
+    if line.event_type == "finish":
+        return str(data.get("status", ""))
+    if data.keys() == {"job_id"}:
+        return f"job {data['job_id']}"
+    return brief(data)

@@ -24,6 +24,7 @@ from .names import find_import
 from .output import (
     Column,
     ago,
+    brief,
     due,
     every,
     exact,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from ..models import Job
+    from ..models import Event, Job
     from ..reading import ImportLine, ResultLine
 
 import_argument = click.argument("name", metavar="IMPORT")
@@ -240,8 +241,7 @@ def set_import_url(session: Session, name: str, url: str, person: str) -> None:
     """Change where an import's code comes from; its next run is due now."""
     conn, client = session.open()
     imp = find_import(conn, name)
-    event = client.set_url(imp.id, url, person)
-    tell(session, event, f"import {imp.id}, {imp.target}, " + _changed(event is not None))
+    _tell_change(session, imp, client.set_url(imp.id, url, person))
 
 
 @imports.command("approve", examples=["import approve project/repo"])
@@ -337,12 +337,12 @@ def try_import_again(session: Session, name: str, person: str) -> None:
 def _update(session: Session, name: str, changes: Mapping[str, str | None], person: str) -> None:
     conn, client = session.open()
     imp = find_import(conn, name)
-    event = client.update(imp.id, changes, person)
-    tell(session, event, f"import {imp.id}, {imp.target}, " + _changed(event is not None))
+    _tell_change(session, imp, client.update(imp.id, changes, person))
 
 
-def _changed(changed: bool) -> str:
-    return "is changed" if changed else "is like that already"
+def _tell_change(session: Session, imp: ImportLine, change: Event | None) -> None:
+    what = f"is changed: {brief(change.data)}" if change else "is like that already"
+    tell(session, change, f"import {imp.id}, {imp.target}, {what}")
 
 
 def _tell_job(session: Session, imp: ImportLine, job: Job, now: datetime) -> None:

@@ -26,14 +26,18 @@ from .output import (
     exact,
     print_facts,
     print_json,
+    print_log_tail,
     print_rows,
     span,
     tell,
-    visible,
 )
 
 if TYPE_CHECKING:
     from ..reading import JobLine
+
+LOOK = "Look"
+STEER = "Steer"
+WORK = "Work, from a script"
 
 job_argument = click.argument("name", metavar="JOB")
 import_argument = click.argument("name", metavar="IMPORT")
@@ -59,7 +63,9 @@ def job() -> None:
 
 
 @job.command(
-    "list", examples=["job list --state running", "job list --due", "job list --machine build1"]
+    "list",
+    section=LOOK,
+    examples=["job list --state running", "job list --due", "job list --machine build1"],
 )
 @click.option(
     "--state", "states", type=click.Choice(get_args(JobState)), multiple=True, help="In this state."
@@ -99,7 +105,7 @@ def list_jobs(
         click.echo(f"more, perhaps: --after {last.date_due.isoformat()}/{last.id}", err=True)
 
 
-@job.command("show", examples=["job show 7", "job show project/repo"])
+@job.command("show", section=LOOK, examples=["job show 7", "job show project/repo"])
 @job_argument
 @pass_session
 def show_job(session: Session, name: str) -> None:
@@ -111,11 +117,10 @@ def show_job(session: Session, name: str) -> None:
         print_json(full)
         return
     print_facts(_facts(line, reading.now(conn)))
-    if full and full.logtail:
-        click.echo("\n" + visible(full.logtail.rstrip("\n"), keep="\n\t"))
+    print_log_tail(full.logtail if full else None)
 
 
-@job.command("get", sql="code_import_job_get", examples=["job get 7 --json"])
+@job.command("get", section=LOOK, sql="code_import_job_get", examples=["job get 7 --json"])
 @click.argument("job_id", type=int)
 @pass_session
 def get_job(session: Session, job_id: int) -> None:
@@ -126,12 +131,13 @@ def get_job(session: Session, job_id: int) -> None:
         nothing(f"job {job_id} is not there: its run has ended, or never was", session=session)
     if session.json:
         print_json(found)
-    elif line := reading.job(conn, job_id):
-        print_facts(_facts(line, reading.now(conn)))
+    else:
+        print_facts(_facts(find_job(conn, str(job_id)), reading.now(conn)))
 
 
 @job.command(
     "next-due",
+    section=LOOK,
     sql="code_import_job_next_due",
     examples=["job next-due", "job next-due --hostname build1 --type git"],
 )
@@ -147,7 +153,9 @@ def next_due(session: Session, hostname: str | None, rcs_types: tuple[RcsType, .
     tell(session, time, exact(time, reading.now(conn)))
 
 
-@job.command("is-overdue", sql="code_import_job_is_overdue", examples=["job is-overdue 7"])
+@job.command(
+    "is-overdue", section=LOOK, sql="code_import_job_is_overdue", examples=["job is-overdue 7"]
+)
 @job_argument
 @pass_session
 def is_overdue(session: Session, name: str) -> None:
@@ -164,7 +172,9 @@ def is_overdue(session: Session, name: str) -> None:
         raise click.exceptions.Exit(NOTHING)
 
 
-@job.command("reclaimable", sql="code_import_job_reclaimable", examples=["job reclaimable"])
+@job.command(
+    "reclaimable", section=LOOK, sql="code_import_job_reclaimable", examples=["job reclaimable"]
+)
 @pass_session
 def reclaimable(session: Session) -> None:
     """List running jobs that have been silent for too long."""
@@ -174,7 +184,7 @@ def reclaimable(session: Session) -> None:
     if session.json:
         print_json(found)
         return
-    lines = [line for line in (reading.job(conn, stale.id) for stale in found) if line]
+    lines = reading.jobs(conn, job_ids=[stale.id for stale in found], limit=len(found))
     silent = Column[reading.JobLine]("SILENT", lambda line: _silence(line, now))
     print_rows(session, lines, [*_columns(now), silent], none="no silent runs")
 
@@ -182,7 +192,7 @@ def reclaimable(session: Session) -> None:
 # What operators do
 
 
-@job.command("request", sql="code_import_job_request", examples=["job request 7"])
+@job.command("request", section=STEER, sql="code_import_job_request", examples=["job request 7"])
 @job_argument
 @person_option
 @pass_session
@@ -193,7 +203,7 @@ def request_job(session: Session, name: str, person: str) -> None:
     tell(session, asked, f"job {asked.id} is {due(asked.date_due, reading.now(conn))}")
 
 
-@job.command("kill", sql="code_import_job_kill", examples=["job kill project/repo"])
+@job.command("kill", section=STEER, sql="code_import_job_kill", examples=["job kill project/repo"])
 @job_argument
 @person_option
 @pass_session
@@ -206,6 +216,7 @@ def kill_job(session: Session, name: str, person: str) -> None:
 
 @job.command(
     "schedule",
+    section=STEER,
     sql="code_import_job_schedule",
     examples=[
         "job schedule project/repo build1",
@@ -233,7 +244,7 @@ def schedule_job(
     tell(session, pinned, f"job {pinned.id} is {where}, {due(pinned.date_due, reading.now(conn))}")
 
 
-@job.command("reclaim", sql="code_import_job_reclaim", examples=["job reclaim 7"])
+@job.command("reclaim", section=STEER, sql="code_import_job_reclaim", examples=["job reclaim 7"])
 @job_argument
 @pass_session
 def reclaim_job(session: Session, name: str) -> None:
@@ -245,6 +256,7 @@ def reclaim_job(session: Session, name: str) -> None:
 
 @job.command(
     "reclaim-stale",
+    section=STEER,
     sql="code_import_job_reclaim_stale",
     examples=["job reclaim-stale", "job reclaim-stale --max-jobs 10 --json"],
 )
@@ -257,7 +269,7 @@ def reclaim_stale(session: Session, max_jobs: int) -> None:
     tell(session, count, f"{count} reclaimed")
 
 
-@job.command("new", sql="code_import_job_new", examples=["job new project/repo"])
+@job.command("new", section=STEER, sql="code_import_job_new", examples=["job new project/repo"])
 @import_argument
 @click.option("--interval", metavar="TIME", help="Since its newest start, such as '6 h'.")
 @pass_session
@@ -270,6 +282,7 @@ def new_job(session: Session, name: str, interval: str | None) -> None:
 
 @job.command(
     "delete-pending",
+    section=STEER,
     sql="code_import_job_delete_pending",
     examples=["job delete-pending project/repo"],
 )
@@ -288,6 +301,7 @@ def delete_pending(session: Session, name: str) -> None:
 
 @job.command(
     "for-machine",
+    section=WORK,
     sql="code_import_job_for_machine",
     examples=["job for-machine build1 3 --type git --json"],
 )
@@ -311,6 +325,7 @@ def job_for_machine(
 
 @job.command(
     "claim",
+    section=WORK,
     sql="code_import_job_claim",
     examples=["job claim build1 --limit 3 --max-jobs 3 --json"],
 )
@@ -359,7 +374,7 @@ def claim_jobs(
         raise click.exceptions.Exit(NOTHING)
 
 
-@job.command("start", sql="code_import_job_start", examples=["job start 7 build1"])
+@job.command("start", section=WORK, sql="code_import_job_start", examples=["job start 7 build1"])
 @job_argument
 @click.argument("machine")
 @pass_session
@@ -372,6 +387,7 @@ def start_job(session: Session, name: str, machine: str) -> None:
 
 @job.command(
     "heartbeat",
+    section=WORK,
     sql="code_import_job_update_heartbeat",
     examples=["job heartbeat 7", "job heartbeat 7 --log run.log"],
 )
@@ -390,7 +406,10 @@ def heartbeat(session: Session, job_id: int, log: BinaryIO | None) -> None:
 
 
 @job.command(
-    "heartbeats", sql="code_import_job_update_heartbeats", examples=["job heartbeats 7 8 9"]
+    "heartbeats",
+    section=WORK,
+    sql="code_import_job_update_heartbeats",
+    examples=["job heartbeats 7 8 9"],
 )
 @click.argument("job_ids", metavar="JOB_ID...", type=int, nargs=-1, required=True)
 @pass_session
@@ -407,6 +426,7 @@ def heartbeats(session: Session, job_ids: tuple[int, ...]) -> None:
 
 @job.command(
     "finish",
+    section=WORK,
     sql="code_import_job_finish",
     examples=["job finish 7 success --log run.log", "job finish 7 failure_invalid"],
 )
@@ -422,10 +442,15 @@ def finish_job(
     log: BinaryIO | None,
     log_file_id: int | None,
 ) -> None:
-    """End a run: STATUS is success, success_nochange, success_partial, failure, killed, ...
+    """End a run with STATUS; again with the same one, the same result is returned.
 
-    Others: failure_invalid, failure_unsupported_feature, failure_forbidden,
-    failure_remote_broken, internal_failure. Again with the same status it returns the same result.
+    \b
+    success, success_nochange  all is fetched
+    success_partial            there is more to fetch: run again at once
+    failure, failure_invalid, failure_unsupported_feature,
+    failure_forbidden, failure_remote_broken   the source's
+    internal_failure           ours
+    killed                     after the answer stop
     """
     if log and log_file_id is not None:
         raise click.UsageError("Give --log or --log-file-id, not both.")
@@ -439,6 +464,7 @@ def finish_job(
 
 @job.command(
     "finish-many",
+    section=WORK,
     sql="code_import_job_finish_many",
     examples=["job finish-many 7=success 8=failure", "job finish-many 7=success,31"],
 )
@@ -465,7 +491,7 @@ def finish_jobs(session: Session, runs: tuple[str, ...]) -> None:
         raise Failure(f"{refused} of {len(rows)} runs could not be finished")
 
 
-@job.command("release", sql="code_import_job_release", examples=["job release 7"])
+@job.command("release", section=WORK, sql="code_import_job_release", examples=["job release 7"])
 @job_argument
 @pass_session
 def release_job(session: Session, name: str) -> None:

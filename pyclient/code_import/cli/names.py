@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from ..models import Result
-    from ..reading import ImportLine, JobLine, MachineLine
+    from ..reading import ImportLine, JobLine, MachineLine, ResultInFull
 
 
 def find_import(conn: psycopg.Connection[Any], name: str) -> ImportLine:
@@ -50,17 +49,17 @@ def find_job_id(conn: psycopg.Connection[Any], name: str) -> int:
 def find_job(conn: psycopg.Connection[Any], name: str) -> JobLine:
     """Return the job of this id, or of the import of this target."""
     job_id = find_job_id(conn, name)
-    job = reading.job(conn, job_id)
-    if job is None:
+    found = reading.jobs(conn, job_ids=[job_id])
+    if not found:
         raise Failure(
             f"job {job_id} is not there: its run has ended, or never was",
             sqlstate="IJ410",
-            hint=f"See `code-import event list --job {job_id}`.",
+            hint="See `code-import result list`.",
         )
-    return job
+    return found[0]
 
 
-def find_result(conn: psycopg.Connection[Any], name: str) -> Result:
+def find_result(conn: psycopg.Connection[Any], name: str) -> ResultInFull:
     """Return the result of this id, or the newest one of the import of this target."""
     result_id = reading.as_id(name)
     if result_id is None:

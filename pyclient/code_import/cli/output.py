@@ -46,7 +46,7 @@ STYLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column(Generic[Row]):
     """A column of a table: its head, and what stands in it. One that is empty all over is left
     out; one that ``folds`` gives way when the terminal is narrow."""
@@ -141,6 +141,13 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     _print(table)
 
 
+def print_log_tail(log: str | None) -> None:
+    """Print the last lines of a log, a line apart from what stands above."""
+    if log and log.strip():
+        lines = visible(log.rstrip(), keep="\n\t").split("\n")
+        click.echo("\n".join(["", *lines[-20:]]))
+
+
 def _cell(value: object) -> Text:
     from rich.text import Text
 
@@ -193,7 +200,7 @@ def every(interval: timedelta) -> str:
     """An interval exactly: ``6 h``, ``1 h 30 min``, ``30 days``."""
     minutes, seconds = divmod(interval.seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    exact = seconds + interval.microseconds / 1e6
+    exact = round(seconds + interval.microseconds / 1e6, 2)
     parts = ((interval.days, "days"), (hours, "h"), (minutes, "min"), (exact, "s"))
     days_word = {"days": "day"} if interval.days == 1 else {}
     return " ".join(f"{n:g} {days_word.get(unit, unit)}" for n, unit in parts if n) or "0 s"
@@ -241,7 +248,7 @@ def brief(data: dict[str, Any] | None) -> str:
         return ""
     changed = [key for key in data if f"old_{key}" in data]
     if changed:
-        return ", ".join(
+        return "; ".join(
             f"{key} {_word(data[key])}, was {_word(data[f'old_{key}'])}" for key in changed
         )
     return ", ".join(f"{key} {_word(value)}" for key, value in data.items() if value is not None)

@@ -18,6 +18,7 @@ from .output import (
     exact,
     print_facts,
     print_json,
+    print_log_tail,
     print_rows,
     span,
     tell,
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from ..models import Result
-    from ..reading import ResultLine
+    from ..reading import ResultInFull, ResultLine
 
 result_argument = click.argument("name", metavar="RESULT")
 
@@ -89,15 +89,14 @@ def list_results(
 @result_argument
 @pass_session
 def show_result(session: Session, name: str) -> None:
-    """Show a result, with the last lines of its log."""
+    """Show a result, with the last lines of its log; `result log` has all of it."""
     conn = session.connect()
     found = find_result(conn, name)
     if session.json:
         print_json(found)
         return
     print_facts(_facts(found, reading.now(conn)))
-    if found.log_excerpt:
-        click.echo("\n" + visible(found.log_excerpt.rstrip("\n"), keep="\n\t"))
+    print_log_tail(found.log_excerpt)
 
 
 @result.command("log", examples=["result log project/repo", "result log 12 > run.log"])
@@ -157,14 +156,13 @@ def _columns(now: datetime) -> list[Column[ResultLine]]:
     ]
 
 
-def _facts(found: Result, now: datetime) -> Iterator[tuple[str, object]]:
+def _facts(found: ResultInFull, now: datetime) -> Iterator[tuple[str, object]]:
     yield "result", found.id
-    yield "import", found.code_import_id
+    yield "import", ", ".join(filter(None, [str(found.code_import_id), found.target]))
     yield "status", found.status
     yield "job", found.job_id
-    yield "machine", found.machine_id
+    yield "machine", found.hostname or found.machine_id
     yield "requested by", found.requesting_user
     yield "started", exact(found.date_job_started, now)
     yield "finished", exact(found.date_created, now)
     yield "took", every(found.job_duration)
-    yield "log", f"code-import result log {found.id}" if found.log_file_id else None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from .. import reading
-from ..models import Setting
 from .base import Command, Failure, Group, Session, pass_session, person_option
-from .output import Column, print_json, print_rows, tell
+from .output import print_json, tell
+
+if TYPE_CHECKING:
+    from ..models import Setting
 
 
 @click.group("settings", cls=Group)
@@ -25,18 +29,19 @@ def settings() -> None:
 def show_settings(session: Session, name: str | None) -> None:
     """Show all settings, or one."""
     conn = session.connect()
-    if name is None:
-        print_rows(session, reading.settings(conn), _COLUMNS, none="no settings")
-        return
-    setting = reading.setting(conn, name)
-    if setting is None:
+    found = [s for s in reading.settings(conn) if name in (None, s.name)]
+    if not found:
         raise Failure(
             f"there is no setting {name}", sqlstate="IJ400", hint="See `code-import settings show`."
         )
     if session.json:
-        print_json(setting)
-    else:
-        print_rows(session, [setting], _COLUMNS, none="")
+        print_json(found[0] if name else found)
+        return
+    for setting in found:
+        default = f", default {setting.default_value or 'not set'}"
+        changed = setting.value != setting.default_value
+        click.echo(f"{setting.name}  {_value(setting)}{default if changed else ''}")
+        click.echo(textwrap.indent(textwrap.fill(setting.description, 76), "    "))
 
 
 @settings.command(
@@ -79,17 +84,3 @@ def tidy_up(session: Session) -> None:
 
 def _value(setting: Setting) -> str:
     return "not set" if setting.value is None else setting.value
-
-
-_COLUMNS = [
-    Column[Setting]("NAME", lambda setting: setting.name),
-    Column[Setting]("VALUE", _value, folds=True),
-    Column[Setting](
-        "DEFAULT",
-        lambda setting: (
-            "" if setting.value == setting.default_value else setting.default_value or "not set"
-        ),
-        folds=True,
-    ),
-    Column[Setting]("WHAT IT IS", lambda setting: setting.description, folds=True),
-]

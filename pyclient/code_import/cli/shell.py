@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import click
 from click.shell_completion import get_completion_class
 
 from .base import PROGRAM, Command, Session, pass_session
-from .output import print_json, visible
+from .output import print_json
 
 SOURCED = {
     "bash": f'eval "$({PROGRAM} completion bash)"    # in ~/.bashrc',
@@ -31,16 +33,21 @@ def completion(shell: str) -> None:
     click.echo(made(root, {}, PROGRAM, "_CODE_IMPORT_COMPLETE").source())
 
 
-@click.command("api", cls=Command, examples=["api", "api job_claim", "api --json | jq -r .[].call"])
+@click.command(
+    "api", cls=Command, examples=["api", "api job_claim", "api --json | jq -r .[].function"]
+)
 @click.argument("text", required=False)
 @pass_session
 def api(session: Session, text: str | None) -> None:
-    """List the functions that programs may call, or those with TEXT in their call."""
+    """List the functions that programs may call, or those with TEXT in their name."""
     from .. import reading
 
-    lines = [line for line in reading.api(session.connect()) if (text or "") in line.call]
+    lines = [line for line in reading.api(session.connect()) if (text or "") in line.function]
     if session.json:
         print_json(lines)
         return
     for line in lines:
-        click.echo(f"{visible(line.call)}\n    {visible(line.does)}")
+        call = f"vcs.{line.function}({line.arguments})"
+        click.echo(textwrap.fill(call, 80, subsequent_indent="        ", break_on_hyphens=False))
+        click.echo(f"    returns {line.result}")
+        click.echo(textwrap.fill(line.does, 80, initial_indent="    ", subsequent_indent="    "))
