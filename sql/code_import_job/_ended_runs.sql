@@ -19,6 +19,7 @@ returns table (
 )
 language plpgsql
 volatile
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 declare
