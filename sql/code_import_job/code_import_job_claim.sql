@@ -54,6 +54,7 @@ $$Start up to max_jobs due jobs on a host and return them, in the order of their
 
 state   pending, or scheduled for this machine -> running; the machine comes or goes as asked
 event   start for each; online for a new host; offline for a quiescing one that has run dry
+event   modify for a machine that a worker role makes its own
 error   IJ400 a hostname, limit or rcs_type that cannot be, or null
 error   IJ403 the machine belongs to another role
 error   0A000 above READ COMMITTED, where a limit cannot be kept$$;

@@ -45,7 +45,7 @@ comment on function vcs.code_import_job_start(bigint, bigint) is
 $$Start a waiting job on an online machine, and return it.
 
 state   pending, or scheduled for this machine -> running
-event   start
+event   start; modify for a machine that a worker role makes its own
 error   IJ400 a null id
 error   IJ403 the machine belongs to another role
 error   IJ404 no such machine

@@ -60,8 +60,8 @@ begin
     if found then
         return false;
     end if;
-    insert into vcs._code_import_machine (date_created, hostname, state)
-    values (now(), p_hostname, 'offline')
+    insert into vcs._code_import_machine (date_created, hostname, state, owner_role)
+    values (now(), p_hostname, 'offline', case when not vcs._is_operator() then session_user end)
     on conflict on constraint code_import_machine_hostname_is_registered_once do nothing;
     if found then
         return true;

@@ -76,7 +76,7 @@ begin
 end;
 $$;
 
--- The machine belongs to the worker role that first acts as it. Operators may act as any
+-- A machine belongs to the worker role that first acts as it. Operators may act as any
 -- machine, and never become its owner by doing so.
 create or replace function vcs._own_machine(p_machine vcs._code_import_machine)
 returns void
@@ -86,10 +86,30 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if p_machine.owner_role is null and not vcs._is_operator() then
-        update vcs._code_import_machine as machine
-        set owner_role = session_user
-        where machine.id = p_machine.id;
+        perform vcs._set_machine_owner(p_machine, session_user, null);
     end if;
+end;
+$$;
+
+create or replace function vcs._set_machine_owner(
+    p_machine    vcs._code_import_machine,
+    p_owner_role text,
+    p_person     text
+)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update vcs._code_import_machine as machine
+    set owner_role = p_owner_role
+    where machine.id = p_machine.id;
+
+    perform vcs._record_event(
+        'modify', p_machine_id => p_machine.id, p_person => p_person,
+        p_data => jsonb_build_object('owner_role', p_owner_role, 'old_owner_role', p_machine.owner_role)
+    );
 end;
 $$;
 

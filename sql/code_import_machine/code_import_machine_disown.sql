@@ -13,14 +13,7 @@ begin
     perform vcs._check_person('code_import_machine', p_person);
     v_machine := vcs._lock_machine(p_machine_id);
     if v_machine.owner_role is not null then
-        update vcs._code_import_machine as machine
-        set owner_role = null
-        where machine.id = p_machine_id;
-
-        perform vcs._record_event(
-            'modify', p_machine_id => p_machine_id, p_person => p_person,
-            p_data => jsonb_build_object('owner_role', null, 'old_owner_role', v_machine.owner_role)
-        );
+        perform vcs._set_machine_owner(v_machine, null, p_person);
     end if;
     return vcs._machine(p_machine_id);
 end;
