@@ -41,13 +41,13 @@ select is(
     (select logtail from vcs.code_import_job where id = the('job')), repeat('b', 65536),
     'the newest 64 KiB are kept unless set otherwise'
 );
-select set_to('logtail_limit', '10 B');
+select set_to('logtail_limit', '10 bytes');
 select vcs.code_import_job_update_heartbeat(the('job'), 'x' || repeat('é', 6));
 select is(
     (select logtail from vcs.code_import_job where id = the('job')), repeat('é', 5),
     'the newest logtail_limit bytes'
 );
-select set_to('logtail_limit', '9 B');
+select set_to('logtail_limit', '9 bytes');
 select vcs.code_import_job_update_heartbeat(the('job'), 'x' || repeat('é', 6));
 select is(
     (select logtail from vcs.code_import_job where id = the('job')), repeat('é', 4),

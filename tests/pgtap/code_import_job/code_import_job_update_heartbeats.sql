@@ -37,7 +37,7 @@ select is(
 select is(news(), '', 'heartbeats record no event');
 
 -- The limit holds here too
-select set_to('logtail_limit', '9 B');
+select set_to('logtail_limit', '9 bytes');
 select vcs.code_import_job_update_heartbeats(array[the('job a')], array['x' || repeat('é', 6)]);
 select is(
     (select logtail from vcs.code_import_job where id = the('job a')), repeat('é', 4),
