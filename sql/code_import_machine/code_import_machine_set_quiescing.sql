@@ -2,7 +2,7 @@
 
 create or replace function vcs.code_import_machine_set_quiescing(
     p_machine_id bigint,
-    p_person     text default null,
+    p_person     text,
     p_message    text default null
 )
 returns vcs.code_import_machine
@@ -14,7 +14,7 @@ as $$
 declare
     v_machine vcs._code_import_machine;
 begin
-    perform vcs._check_optional_person('code_import_machine', p_person);
+    perform vcs._check_person('code_import_machine', p_person);
     v_machine := vcs._lock_machine(p_machine_id);
     if v_machine.state <> 'online' then
         perform vcs._refuse_machine_state(v_machine, 'online');
@@ -29,6 +29,6 @@ $$Let a machine finish what it has and take nothing new; return it.
 
 state   online -> quiescing
 event   quiesce
-error   IJ400 a person that is no name, or a null machine_id
+error   IJ400 a person that is no name, or null
 error   IJ404 no such machine
 error   IJ409 it is not online$$;
