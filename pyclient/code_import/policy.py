@@ -70,7 +70,9 @@ class Policy:
     def check(self, source: Source) -> str:
         """Return the url to fetch, which is written so that git reads it as this check did.
 
-        Raises Forbidden. A host that cannot be resolved is not refused: its fetch will say so.
+        It has no user: one without a password opens nothing, and a command line is no place for a
+        name that may be a token. Raises Forbidden. A host that cannot be resolved is not refused:
+        its fetch will say so.
         """
         scheme, rest = _split(source)
         if scheme not in self.schemes:
@@ -78,7 +80,8 @@ class Policy:
         if scheme == "file":
             return self._check_path(rest)
         self._check_host(scheme, rest)
-        return f"{scheme}://{rest}"
+        authority, slash, path = rest.partition("/")
+        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
 
     def _check_path(self, path: str) -> str:
         from urllib.parse import quote_from_bytes

@@ -1,0 +1,96 @@
+"""The git command in a closed environment: nobody's configuration, hooks, prompts or helpers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .process import Finished, ToolFailed, closed_environment, run, run_logged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+
+    from code_import.mirror import Store
+
+NULL_DEVICE = "/dev/null"
+
+_ALWAYS = (
+    "-c", f"core.hooksPath={NULL_DEVICE}",
+    "-c", "credential.helper=",
+    "-c", "gc.auto=0",
+    "-c", "maintenance.auto=false",
+)  # fmt: skip
+
+
+class Git:
+    """Runs git in a store. ``protocol`` is the only one that it may speak with a server."""
+
+    def __init__(self, store: Store, protocol: str) -> None:
+        self._cwd = store.root
+        self._env = closed_environment(
+            store.home,
+            GIT_ALLOW_PROTOCOL=protocol,
+            GIT_ASKPASS="false",
+            GIT_ATTR_NOSYSTEM="1",
+            GIT_CONFIG_GLOBAL=NULL_DEVICE,
+            GIT_CONFIG_NOSYSTEM="1",
+            GIT_DEFAULT_HASH="sha1",
+            GIT_DEFAULT_REF_FORMAT="files",
+            GIT_NO_LAZY_FETCH="1",
+            GIT_NO_REPLACE_OBJECTS="1",
+            GIT_SSH_COMMAND="false",
+            GIT_TEMPLATE_DIR="",
+            GIT_TERMINAL_PROMPT="0",
+        )
+
+    def __call__(
+        self,
+        *args: str,
+        repository: Path | None = None,
+        text: bytes | None = None,
+        keep_open: Collection[int] = (),
+        timeout: float | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Finished:
+        """Run a git command that says nothing of interest. Raises ToolFailed and ToolTooSlow."""
+        finished = run(
+            self._argv(args, repository),
+            env={**self._env, **(env or {})},
+            cwd=self._cwd,
+            text=text,
+            keep_open=keep_open,
+            timeout=timeout,
+        )
+        return _checked(args, finished)
+
+    def succeeds(self, *args: str, repository: Path) -> bool:
+        """Whether a git command ends with exit code 0."""
+        return run(self._argv(args, repository), env=self._env, cwd=self._cwd).code == 0
+
+    def logged(
+        self,
+        *args: str,
+        log: Callable[[str], None],
+        repository: Path | None = None,
+        keep_open: Collection[int] = (),
+    ) -> Finished:
+        """Run a git command and log what it says. Raises ToolFailed."""
+        finished = run_logged(
+            self._argv(args, repository),
+            env=self._env,
+            cwd=self._cwd,
+            log=log,
+            keep_open=keep_open,
+        )
+        return _checked(args, finished)
+
+    def _argv(self, args: Collection[str], repository: Path | None) -> list[str]:
+        where = [] if repository is None else [f"--git-dir={repository}"]
+        return ["git", *where, *_ALWAYS, *args]
+
+
+def _checked(args: Collection[str], finished: Finished) -> Finished:
+    if finished.code != 0:
+        command = next((arg for arg in args if not arg.startswith("-") and "=" not in arg), "")
+        raise ToolFailed(f"git {command}", finished)
+    return finished
