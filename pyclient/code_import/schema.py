@@ -317,8 +317,8 @@ def uninstall(
     """Drop the schema, and those roles that no other database of the cluster uses.
 
     ``confirm`` is asked first. Returns None, with nothing changed, when there is no schema ``vcs``
-    or the answer is no. Raises :class:`CodeImportError` when the schema is not ours, when things
-    outside of it are built on it, and when a right is lacking.
+    or the answer is no. Raises :class:`CodeImportError` when the schema is not ours, when things of
+    others are in it or built on it, and when a right is lacking.
     """
     database = dsn if isinstance(dsn, Database) else connection.find(dsn)
     with _connect(database) as conn:
@@ -361,12 +361,12 @@ def _uninstall_once(conn: psycopg.Connection[Any]) -> Uninstalled:
     if _look(conn) is None:
         return done
     conn.execute(_LOCK_TIMEOUT)
-    built_on_it = [name for (name,) in conn.execute(_BUILT_ON_IT)]
-    if built_on_it:
+    not_ours = sorted(name for (name,) in conn.execute(_NOT_OURS))
+    if not_ours:
         raise CodeImportError(
-            "things outside the schema vcs are built on it",
-            detail="; ".join(built_on_it),
-            hint="Drop them first.",
+            "things of others are in the schema vcs or built on it",
+            detail="; ".join(not_ours),
+            hint="Move or drop them first.",
         )
     conn.execute("drop schema vcs cascade")
     conn.execute("reset role")
@@ -387,10 +387,25 @@ def _uninstall_once(conn: psycopg.Connection[Any]) -> Uninstalled:
 
 _AS_OWNER = sql.SQL("set local role {}").format(sql.Identifier(OWNER))
 
-# What a "cascade" would take along: things outside the schema that depend on one inside it.
-_BUILT_ON_IT = """
-    select distinct pg_describe_object(dependent.classid, dependent.objid, dependent.objsubid)
+# What a "cascade" would take along: things outside the schema that depend on one inside it, and
+# things of others inside.
+_NOT_OURS = """
+    with inside as (
+        select 'pg_class'::regclass as classid, oid, relowner as owner, relkind <> 'i' as named
+        from pg_class where relnamespace = 'vcs'::regnamespace
+        union all
+        select 'pg_proc'::regclass, oid, proowner, true
+        from pg_proc where pronamespace = 'vcs'::regnamespace
+        union all
+        select 'pg_type'::regclass, oid, typowner, typrelid = 0 and typelem = 0
+        from pg_type where typnamespace = 'vcs'::regnamespace
+    )
+    select pg_describe_object(classid, oid, 0) from inside
+    where owner <> 'code_import_owner'::regrole and named
+    union
+    select pg_describe_object(dependent.classid, dependent.objid, dependent.objsubid)
     from pg_depend as dependent
+    join inside on inside.classid = dependent.refclassid and inside.oid = dependent.refobjid
     left join pg_rewrite on dependent.classid = 'pg_rewrite'::regclass
         and pg_rewrite.oid = dependent.objid
     left join pg_trigger on dependent.classid = 'pg_trigger'::regclass
@@ -411,12 +426,6 @@ _BUILT_ON_IT = """
     where dependent.deptype in ('n', 'a')
       and coalesce(relnamespace, pronamespace, typnamespace, connamespace)
           <> 'vcs'::regnamespace
-      and (dependent.refclassid, dependent.refobjid) in (
-          select 'pg_class'::regclass, oid from pg_class where relnamespace = 'vcs'::regnamespace
-          union all
-          select 'pg_proc'::regclass, oid from pg_proc where pronamespace = 'vcs'::regnamespace
-          union all
-          select 'pg_type'::regclass, oid from pg_type where typnamespace = 'vcs'::regnamespace)
 """
 
 
