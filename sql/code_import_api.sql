@@ -13,3 +13,6 @@ order by function.proname;
 
 comment on view vcs.code_import_api is
     'The functions that callers may use, each with what it does.';
+
+comment on schema vcs is
+    'Recurring imports of foreign code repositories; see code_import_api.';

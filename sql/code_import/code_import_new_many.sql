@@ -21,7 +21,7 @@ end;
 $$;
 
 comment on function vcs.code_import_new_many(jsonb, text) is
-$$Register an array of imports; a row each, in its order, refused ones with an error_code.
+$$Register many imports; a row each, also of those refused.
 
 event   create for each
 error   IJ400 imports is no array of objects, or a registrant that is no name$$;

@@ -32,8 +32,9 @@ end;
 $$;
 
 comment on function vcs.code_import_request(bigint, text, boolean) is
-$$Ask for an import to run at once, and return its job; asked for already, nothing happens.
+$$Ask for an import to run at once, and return its job.
 
+Asked for already, nothing happens.
 state   pending or scheduled, due now
 event   request, if it was not requested
 error   IJ400 a person that is no name, or null

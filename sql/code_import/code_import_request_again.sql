@@ -29,7 +29,7 @@ end;
 $$;
 
 comment on function vcs.code_import_request_again(bigint, text) is
-$$Ask for a run from now on: at once, or right after the one that goes on. Returns the job.
+$$Ask for a run from now on, after the present one; return the job.
 
 event   request, for the first who asks
 error   IJ400 a person that is no name, or null

@@ -16,7 +16,7 @@ end;
 $$;
 
 comment on function vcs.code_import_set_url(bigint, text, text) is
-$$Change the url of an import; return the event, or no row if nothing changed.
+$$Change the url of an import; return the event, or no row if unchanged.
 
 event   modify
 error   IJ400 a url that cannot be, or null

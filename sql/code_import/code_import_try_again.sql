@@ -26,7 +26,7 @@ end;
 $$;
 
 comment on function vcs.code_import_try_again(bigint, text) is
-$$Let a failing import run again, at once, with its count afresh; return the job.
+$$Let a failing import run again at once, and return its job.
 
 state   none -> pending, due now
 event   modify, then request

@@ -20,7 +20,7 @@ left join vcs._code_import_logtail as tail on tail.job_id = schedule.job_id
 where schedule.job_id is not null;
 
 comment on view vcs.code_import_job is
-    'The jobs: the next or present run of each import. A job that ends becomes a result.';
+    'The jobs: the next or present run of each import.';
 comment on column vcs.code_import_job.id is
     'Names one run, is never used again, and grows within an import: the fencing token.';
 comment on column vcs.code_import_job.machine_id is

@@ -50,7 +50,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_claim(text, integer, integer, text[]) is
-$$Start up to max_jobs due jobs on a host and return them, in the order of their turn.
+$$Start up to max_jobs due jobs on a host and return them in order.
 
 state   pending, or scheduled for this machine -> running; the machine comes or goes as asked
 event   start for each; online for a new host; offline for a quiescing one that has run dry

@@ -28,7 +28,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_finish(bigint, text, bigint) is
-$$End a running job with a status and return its result; the next job is made.
+$$End a running job with a status, make the next, and return the result.
 
 A finish said again with the same status returns the first result and changes nothing.
 state   running -> gone, and a new pending job; or the import turns failing

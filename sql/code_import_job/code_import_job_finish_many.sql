@@ -37,7 +37,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_finish_many(bigint[], text[], bigint[]) is
-$$End many runs, each as code_import_job_finish would; a row each, refused ones with an error_code.
+$$End many runs, each as finish would; a row each, also of those refused.
 
 state   running -> gone, and a new pending job; or the import turns failing
 event   for each as code_import_job_finish

@@ -19,7 +19,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_for_machine(text, integer, text[]) is
-$$Start the first due job on a host and return it; no row when there is none for it.
+$$Start the first due job on a host and return it; no row if none is due.
 
 state   pending, or scheduled for this machine -> running; the machine comes or goes as asked
 event   start; online for a new host; offline for a quiescing one that has run dry

@@ -30,7 +30,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_kill(bigint, text) is
-$$Ask for a running job to be stopped, and return it; a second time changes nothing.
+$$Ask for a running job to be stopped, and return it.
 
 state   running; its heartbeats answer stop
 event   kill, the first time

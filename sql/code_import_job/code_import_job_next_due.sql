@@ -36,9 +36,10 @@ end;
 $$;
 
 comment on function vcs.code_import_job_next_due(text, text[]) is
-$$Return when a host should next ask: a job falls due, or a run can be reclaimed.
+$$Return when a host should ask next, or null when nothing will come.
 
-Null when neither will come, or the machine is offline or quiescing. A null hostname stands for
+The earlier of the next job that falls due and the next run that can be reclaimed. Null when
+neither will come, or the machine is offline or quiescing. A null hostname stands for
 a host that is not known yet.
 error   IJ400 a hostname or rcs_type that cannot be$$;
 

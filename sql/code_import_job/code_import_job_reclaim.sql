@@ -23,7 +23,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_reclaim(bigint) is
-$$Close a run that is dead, and return its result; a reviewed import is due at once.
+$$Close a dead run and return its result; its import is due again at once.
 
 state   running -> gone, and a new pending job
 event   reclaim, then finish; modify between them if consecutive_reclaim_limit makes it failing

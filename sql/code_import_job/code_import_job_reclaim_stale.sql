@@ -14,7 +14,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_reclaim_stale(integer) is
-$$Reclaim up to max_jobs silent runs, skipping locked ones; return how many.
+$$Reclaim up to max_jobs silent runs, and return how many it was.
 
 state   running -> gone, and a new pending job
 event   reclaim, then finish, for each

@@ -18,7 +18,9 @@ end;
 $$;
 
 comment on function vcs.code_import_job_reclaimable() is
-$$Return the running jobs whose heartbeat is older than maximum_heartbeat_interval.$$;
+$$Return the running jobs that have been silent for too long.
+
+Their heartbeat is older than maximum_heartbeat_interval.$$;
 
 create or replace function vcs._oldest_live_heartbeat()
 returns timestamptz

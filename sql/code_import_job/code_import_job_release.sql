@@ -61,7 +61,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_release(bigint) is
-$$Give a run back undone; return the new job, or no row if the import runs no more.
+$$Give a run back undone; return the new job, or no row if none follows.
 
 state   running -> gone, and a new job with the same due date, requester, pin and order
 event   release

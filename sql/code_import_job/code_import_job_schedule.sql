@@ -23,7 +23,7 @@ end;
 $$;
 
 comment on function vcs.code_import_job_schedule(bigint, bigint, integer, text) is
-$$Pin a waiting job to a machine, or to none with null, and set its order; return it.
+$$Pin a waiting job to a machine (null: to none), order it, and return it.
 
 state   pending or scheduled -> scheduled, or pending without a machine
 event   modify, if anything changed

@@ -51,7 +51,8 @@ end;
 $$;
 
 comment on function vcs.code_import_job_update_heartbeats(bigint[], text[]) is
-$$Beat for many runs; a row each: continue, stop, or gone for what is no run of one's own.
+$$Beat for many runs; a row each with continue, stop or gone.
 
+gone: what is no run, or no run of one's own.
 state   running, with a new heartbeat; a null logtail leaves the old one
 error   IJ400 arrays of unequal length, null or repeated ids$$;

@@ -28,8 +28,9 @@ end;
 $$;
 
 comment on function vcs.code_import_log_file_new(bigint, bytea) is
-$$Store the whole log of a running job, its last log_file_limit bytes; return its id.
+$$Store the log of a running job, or its end, and return its id.
 
+Of a long one the last log_file_limit bytes are kept.
 error   IJ400 null
 error   IJ403 the job runs on a machine of another role
 error   IJ409 the job is not running

@@ -47,7 +47,7 @@ end;
 $$;
 
 comment on function vcs.code_import_machine_delete(bigint, text) is
-$$Remove a machine that is offline and runs nothing; jobs pinned to it are unpinned.
+$$Remove a machine that is offline and runs nothing.
 
 event   delete, and modify for each job that was pinned
 error   IJ400 a person that is no name, or null

@@ -20,7 +20,7 @@ select
 from vcs._code_import_result as result;
 
 comment on view vcs.code_import_result is
-    'The results: how each run ended. They outlive their imports and machines.';
+    'The results: how each run ended; they outlive imports and machines.';
 comment on column vcs.code_import_result.date_created is
     'When the run ended.';
 comment on column vcs.code_import_result.job_id is

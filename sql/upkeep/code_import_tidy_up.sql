@@ -20,7 +20,7 @@ end;
 $$;
 
 comment on function vcs.code_import_tidy_up() is
-$$Delete some of what is past its retention, take silent machines offline; return how many.
+$$Delete what is past its retention, and return how much it was.
 
 state   online or quiescing -> offline, for a machine silent longer than machine_silent_after
 event   offline, with the reason watchdog$$;
