@@ -15,9 +15,21 @@ import os
 import sys
 from pathlib import Path
 
+if sys.version_info < (3, 11):  # noqa: UP036  (said in words, not in a traceback)
+    sys.exit("error: the tests need Python 3.11 or newer, and this is " + sys.version.split()[0])
+
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
+PYTEST = ("-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=worksteal")
+BENCH = """
+import importlib, sys
+tests, name, *rest = sys.argv[1:]
+sys.path.insert(0, tests)
+sys.exit(importlib.import_module(f"bench.{name}").main(rest))
+"""
+
 sys.path.insert(0, str(TESTS))
+from harness import debian, environment, matrix  # noqa: E402  (after the path it comes from)
 
 
 def main(arguments: list[str]) -> None:
@@ -25,37 +37,29 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] in (["-h"], ["--help"]):
         print(__doc__)
         return
-    from harness import environment
-
     environment.scrub()
-    python = _virtual_environment()
-    match arguments:
-        case ["bench", name, *rest] if (TESTS / "bench" / f"{name}.py").is_file():
-            _become(python, "-c", _BENCH, str(TESTS), name, *rest)
-        case ["bench", *_]:
-            known = sorted(path.stem for path in (TESTS / "bench").glob("[a-z]*.py"))
-            sys.exit(f"python3 tests bench NAME, where NAME is one of: {', '.join(known)}")
-        case ["matrix", *rest]:
-            _fetch_pgtap()
-            from harness import matrix
-
-            matrix.use_all_versions()
-            _become(python, *_PYTEST, "-m", "sql", *rest)
-        case _:
-            _fetch_pgtap()
-            _become(python, *_PYTEST, *arguments)
+    if arguments[:1] == ["bench"]:
+        become(virtual_environment(), "-c", BENCH, str(TESTS), *benchmark(arguments[1:]))
+    try:
+        debian.pgtap()
+    except debian.NotToBeHad as missing:
+        sys.exit(f"error: {missing}")
+    python = virtual_environment()
+    if arguments[:1] == ["matrix"]:
+        matrix.use_all_versions()
+        become(python, *PYTEST, "-m", "sql", *arguments[1:])
+    become(python, *PYTEST, *arguments)
 
 
-_PYTEST = ("-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=worksteal")
-_BENCH = """
-import importlib, sys
-tests, name, *rest = sys.argv[1:]
-sys.path.insert(0, tests)
-sys.exit(importlib.import_module(f"bench.{name}").main(rest))
-"""
+def benchmark(arguments: list[str]) -> list[str]:
+    """The arguments, if they begin with the name of a benchmark; else say which there are."""
+    known = sorted(path.stem for path in (TESTS / "bench").glob("[a-z]*.py"))
+    if arguments[:1] and arguments[0] in known:
+        return arguments
+    return sys.exit(f"python3 tests bench NAME, where NAME is one of: {', '.join(known)}")
 
 
-def _virtual_environment() -> Path:
+def virtual_environment() -> Path:
     """The interpreter of .venv, made or brought up to date first."""
     spec = importlib.util.spec_from_file_location("_bootstrap", ROOT / "pyclient" / "__main__.py")
     assert spec is not None
@@ -65,16 +69,8 @@ def _virtual_environment() -> Path:
     return Path(bootstrap.ensure_venv(["test"]))
 
 
-def _fetch_pgtap() -> None:
-    from harness import debian
-
-    try:
-        debian.pgtap()
-    except debian.NotToBeHad as missing:
-        sys.exit(f"error: {missing}")
-
-
-def _become(python: Path, *arguments: str) -> None:
+def become(python: Path, *arguments: str) -> None:
+    """Replace this process, so that what it says last is the last that is said."""
     sys.stdout.flush()
     os.chdir(ROOT)
     os.execv(python, [str(python), *arguments])
