@@ -43,9 +43,10 @@ class Client:
     connection and each call is a transaction of its own. A worker wants the latter, since a
     transaction has one instant that is its "now". Claims need READ COMMITTED.
 
-    Refusals are raised as the classes of :mod:`code_import.errors`; besides those named below,
-    any call raises NotAllowed to a role without the right to make it. Intervals may be given as
-    timedelta or in PostgreSQL's words, such as ``"6 hours"``.
+    Refusals are raised as the classes of :mod:`code_import.errors`. Besides those named below,
+    any call raises BadValue for a value that cannot be, None where one is needed included, and
+    NotAllowed to a role without the right to make it. Intervals may be given as timedelta or in
+    PostgreSQL's words, such as ``"6 hours"``.
     """
 
     def __init__(self, conn: Connection[Any]) -> None:
@@ -69,7 +70,7 @@ class Client:
 
         Needs a url, or for cvs a root and a module; a source and a target that no other import
         has. The owner is the registrant unless named, the interval the rcs type's unless given.
-        Returns the import. Raises BadValue, AlreadyThere.
+        Returns the import. Raises AlreadyThere.
         """
         return fetch_one(
             self._conn,
@@ -92,7 +93,7 @@ class Client:
 
         Needs a sequence of mappings with the parameter names of :meth:`new` as keys. A refused
         one does not undo the others. Returns a row each: the import's id, or the SQLSTATE and
-        message of its refusal. Raises BadValue.
+        message of its refusal.
         """
         return fetch_all(
             self._conn,
@@ -110,7 +111,7 @@ class Client:
         Needs a mapping with any of owner, assignee, review_status, update_interval, url,
         cvs_root, cvs_module and target as keys. To ``reviewed`` makes a job; to anything else
         removes one that is not running. Returns the ``modify`` event, or None when nothing
-        differs. Raises BadValue, NotFound, AlreadyThere.
+        differs. Raises NotFound, AlreadyThere.
         """
         return fetch_maybe(
             self._conn,
@@ -121,10 +122,10 @@ class Client:
             person,
         )
 
-    def set_url(self, code_import_id: int, url: str, person: str | None) -> Event | None:
+    def set_url(self, code_import_id: int, url: str, person: str) -> Event | None:
         """Change where an import's code comes from; its next run is due now.
 
-        Returns the ``modify`` event, or None when it is the same url. Raises BadValue, NotFound,
+        Returns the ``modify`` event, or None when it is the same url. Raises NotFound,
         AlreadyThere.
         """
         return fetch_maybe(
@@ -148,9 +149,9 @@ class Client:
     ) -> Job:
         """Ask for a run of an import as soon as possible.
 
-        Needs an import whose job is not running. Requested already, nothing happens, or
-        AlreadyRequested is raised if asked for. Returns the job. Raises NotFound, WrongState
-        (no job), AlreadyRunning.
+        Needs an import whose job is not running. If it is requested already, nothing happens.
+        Returns the job. Raises NotFound, WrongState (no job), AlreadyRunning, and if asked for
+        AlreadyRequested.
         """
         return fetch_one(
             self._conn,
@@ -195,7 +196,7 @@ class Client:
         """Make the job of a ``reviewed`` import that has none; by hand it mostly refuses.
 
         Due now if the import never ran, else one interval after its newest start. Returns the
-        job. Raises BadValue, NotFound, WrongState.
+        job. Raises NotFound, WrongState.
         """
         return fetch_one(
             self._conn,
@@ -276,7 +277,7 @@ class Client:
         """End a run with a status; the import gets its next job, or turns ``failing``.
 
         Finishing again with the same status returns the first result and changes nothing.
-        Returns the result. Raises BadValue, NotYours, NotFound (log file), WrongState (not
+        Returns the result. Raises NotYours, NotFound (log file), WrongState (not
         running, or finished with another status), RunGone.
         """
         return fetch_one(
@@ -324,7 +325,7 @@ class Client:
     def job_reclaim_stale(self, max_jobs: int = 1000) -> int:
         """Reclaim up to ``max_jobs`` runs that have been silent for too long.
 
-        Many callers at once are safe. Returns how many it reclaimed. Raises BadValue.
+        Many callers at once are safe. Returns how many it reclaimed.
         """
         reclaimed: int = fetch_value(
             self._conn, "select vcs.code_import_job_reclaim_stale(%s)", max_jobs
@@ -423,8 +424,8 @@ class Client:
         """Claim the first due job for a machine, already started.
 
         Makes an unknown machine ``online``. Returns None when nothing is due, the machine runs
-        ``worker_limit`` jobs, or it is not online. Raises BadValue, NotYours, NotSupported (above
-        READ COMMITTED).
+        ``worker_limit`` jobs, or it is not online. Raises NotYours, NotSupported (above READ
+        COMMITTED).
         """
         return fetch_maybe(
             self._conn,
@@ -444,8 +445,7 @@ class Client:
     ) -> list[Assignment]:
         """Claim up to ``max_jobs`` due jobs for a machine, by the rules of :meth:`job_for_machine`.
 
-        Returns them started, none when there is nothing to do. Raises BadValue, NotYours,
-        NotSupported.
+        Returns them started, none when there is nothing to do. Raises NotYours, NotSupported.
         """
         return fetch_all(
             self._conn,
@@ -462,7 +462,7 @@ class Client:
     def machine_new(self, hostname: str, state: MachineState = "offline") -> Machine:
         """Register a machine; one that asks for work registers itself.
 
-        Returns it. Raises BadValue, AlreadyThere.
+        Returns it. Raises AlreadyThere.
         """
         return fetch_one(
             self._conn,
@@ -514,7 +514,7 @@ class Client:
     ) -> Machine:
         """Give a machine nothing more; what it runs is left alone. Needs it online or quiescing.
 
-        Returns it. Raises BadValue, NotFound, WrongState.
+        Returns it. Raises NotFound, WrongState.
         """
         return fetch_one(
             self._conn,
@@ -526,14 +526,14 @@ class Client:
             message,
         )
 
-    def machine_delete(self, machine_id: int, person: str | None) -> None:
+    def machine_delete(self, machine_id: int, person: str) -> None:
         """Delete a machine. Needs it offline and without running jobs.
 
         Raises NotFound, WrongState.
         """
         fetch_value(self._conn, "select vcs.code_import_machine_delete(%s, %s)", machine_id, person)
 
-    def machine_disown(self, machine_id: int, person: str | None) -> Machine:
+    def machine_disown(self, machine_id: int, person: str) -> Machine:
         """Free a machine for another worker role: the next one to claim as it becomes its owner.
 
         Returns it. Raises NotFound.
@@ -558,10 +558,10 @@ class Client:
         )
         return log_file_id
 
-    def configure(self, name: str, value: str | None, person: str | None) -> Setting:
+    def configure(self, name: str, value: str | None, person: str) -> Setting:
         """Change a setting; None goes back to its default.
 
-        Returns it. Raises BadValue.
+        Returns it.
         """
         return fetch_one(
             self._conn,

@@ -30,7 +30,7 @@ FinishStatus = Literal[
     "internal_failure",
     "killed",
 ]
-ResultStatus = FinishStatus | Literal["reclaimed"]
+ResultStatus = Literal[FinishStatus, "reclaimed"]
 EventType = Literal[
     "create",
     "modify",

@@ -61,7 +61,7 @@ class Session:
         try:
             database = find(self.dsn)
         except psycopg.ProgrammingError as err:
-            raise click.UsageError(f"That is not the name of a database: {err}") from err
+            raise click.UsageError(f"That names no database: {str(err).strip()}.") from err
         return click.get_current_context().with_resource(database.connect())
 
     def open(self) -> tuple[psycopg.Connection[Any], Client]:

@@ -48,6 +48,6 @@ def api(session: Session, text: str | None) -> None:
         return
     for line in lines:
         call = f"vcs.{line.function}({line.arguments})"
-        click.echo(textwrap.fill(call, 80, subsequent_indent="        ", break_on_hyphens=False))
-        click.echo(f"    returns {line.result}")
-        click.echo(textwrap.fill(line.does, 80, initial_indent="    ", subsequent_indent="    "))
+        click.echo(textwrap.fill(call, 80, subsequent_indent=" " * 8, break_on_hyphens=False))
+        for told in (f"returns {line.result}", line.does):
+            click.echo(textwrap.fill(told, 80, initial_indent=" " * 4, subsequent_indent=" " * 8))
