@@ -63,11 +63,11 @@ class Database:
         if self.embedded:
             return "the embedded server"
         given = {**_from_environment(), **conninfo_to_dict(self.conninfo)}
-        place = given.get("service") or given.get("host") or given.get("hostaddr") or "local socket"
+        if "service" in given:
+            return f"service {given['service']}"
+        place = given.get("host") or given.get("hostaddr") or "this host"
         port = f":{given['port']}" if "port" in given else ""
-        return (
-            f"database {given.get('dbname') or given.get('user') or '(default)'} on {place}{port}"
-        )
+        return f"database {given.get('dbname') or given.get('user')} on {place}{port}"
 
     def _with_defaults(self, application_name: str) -> str:
         given = conninfo_to_dict(self.conninfo)
