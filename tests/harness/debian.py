@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 PGTAP_VARIABLE = "CODE_IMPORT_PGTAP"
+INSTALLED = Path("/usr/share/postgresql")
 
 
 class NotToBeHad(Exception):
@@ -26,7 +27,7 @@ def pgtap() -> Path:
         if not Path(named).is_file():
             raise NotToBeHad(f"{PGTAP_VARIABLE} names {named}, which is not a file")
         return Path(named)
-    places = [*Path("/usr/share/postgresql").glob("*/extension"), cache() / "pgtap"]
+    places = [*INSTALLED.glob("*/extension"), cache() / "pgtap"]
     for place in places:
         if found := _newest(place, "pgtap--*.sql"):
             return found

@@ -249,6 +249,12 @@ class Guard:
             start_new_session=True,  # an interrupt from the keyboard is for the tests
         )
 
+    @property
+    def pid(self) -> int:
+        """The guard's own process."""
+        assert self._process is not None
+        return self._process.pid
+
     def close(self) -> None:
         """Let the servers go and wait until they have."""
         if self._process is not None:
@@ -279,8 +285,10 @@ def started(home: Path, timeout: float = 120.0) -> dict[int, Server]:
 
 
 def _guard(home: Path) -> None:
-    with (home / _OWNER).open("wb") as owner:
+    unlocked = home / f"{_OWNER}.unlocked"  # under this name nobody sweeps it up
+    with unlocked.open("wb") as owner:
         fcntl.flock(owner, fcntl.LOCK_EX)
+        unlocked.rename(home / _OWNER)
         servers: list[Server] = []
         try:
             _announce(home, _start_all(home, servers))
