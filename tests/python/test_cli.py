@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -160,6 +161,34 @@ def test_delete_asks_a_person_and_wants_yes_from_a_script(cli: CommandLine) -> N
     assert "--yes" in cli.refused("import", "delete", "project/repo", code=2)
     assert cli("import", "delete", "1", "--yes") == "import 1, project/repo, is deleted\n"
     assert cli.json("import", "list") == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "left"), [(b"y\n", 0, 0), (b"n\n", 3, 1), (signal.SIGINT, 130, 1)]
+)
+def test_delete_does_what_a_person_answers(
+    cli: CommandLine, answer: bytes | signal.Signals, code: int, left: int
+) -> None:
+    cli("import", "add", "project/repo", URL)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "code_import", "import", "delete", "project/repo"],
+        env={**os.environ, **cli.environment},
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        asked = b""
+        while b"[y/N]" not in asked:
+            asked += os.read(ours, 1024)
+        if isinstance(answer, bytes):
+            os.write(ours, answer)
+        else:
+            process.send_signal(answer)
+        assert process.wait(60) == code
+    os.close(ours)
+    assert len(cli.json("import", "list")) == left
 
 
 def test_requests(cli: CommandLine) -> None:

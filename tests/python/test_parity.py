@@ -231,6 +231,7 @@ def test_every_command_teaches(words: tuple[str, ...]) -> None:
     assert len(words) == 1 or isinstance(command, Command)
     if isinstance(command, Command):
         assert command.examples
+        assert max(map(len, command.examples)) <= 80 - len(f"  {PROGRAM} ")
 
 
 @pytest.mark.parametrize(

@@ -50,5 +50,6 @@ def main() -> None:
     such as project/repo or an id; the same goes for JOB, and MACHINE takes a hostname or an id.
 
     Every command takes --json and then prints one JSON document on stdout: what the function
-    returned, with times in ISO 8601 and UTC. Messages go to stderr.
+    returned, with times in ISO 8601 and UTC. Messages go to stderr; an error is one JSON
+    object there, with its sqlstate.
     """

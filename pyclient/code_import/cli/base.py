@@ -417,6 +417,7 @@ person_option = click.option(
     envvar="CODE_IMPORT_PERSON",
     default=_operating_system_user,
     show_default="you",
+    show_envvar=True,
     help="In whose name.",
 )
 

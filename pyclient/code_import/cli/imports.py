@@ -110,8 +110,9 @@ def show_import(session: Session, name: str) -> None:
     sql="code_import_new",
     examples=[
         "import add project/repo https://example.org/repo.git",
-        "import add old/module --cvs-root :pserver:anonymous@example.org:/cvs --cvs-module module",
-        "import add project/repo https://example.org/repo.git --status new --interval '12 h'",
+        "import add tools/sed https://example.org/sed.git --interval '12 h'",
+        "import add tools/awk https://example.org/awk.git --status new",
+        "import add old/ed --cvs-root me@example.org:/cvs --cvs-module ed",
     ],
 )
 @click.argument("target")

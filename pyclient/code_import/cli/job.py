@@ -314,7 +314,8 @@ def job_for_machine(
 ) -> None:
     """Claim one due job for a machine, started; ends with 3 when there is none for it.
 
-    The run is yours from then on: beat within five minutes and each five minutes, and finish it.
+    The run is yours from then on: beat (`job heartbeat`) every minute or so, and finish it. A run
+    that is silent for maximum_heartbeat_interval, five minutes unless changed, is reclaimed.
     """
     _, client = session.open()
     claimed = client.job_for_machine(hostname, worker_limit, rcs_types or None)
@@ -358,8 +359,8 @@ def claim_jobs(
 ) -> None:
     """Claim due jobs for a machine, started; ends with 3 when there is none for it.
 
-    The runs are yours from then on: beat within five minutes and each five minutes, and finish
-    them.
+    The runs are yours from then on: beat (`job heartbeats`) every minute or so, and finish them.
+    A run that is silent for maximum_heartbeat_interval, five minutes unless changed, is reclaimed.
     """
     _, client = session.open()
     claimed = client.job_claim(hostname, worker_limit, max_jobs, rcs_types or None)

@@ -49,7 +49,7 @@ def show_settings(session: Session, name: str | None) -> None:
     sql="code_import_configure",
     examples=[
         "settings set maximum_heartbeat_interval '10 min'",
-        "settings set excluded_hosts 'localhost, 127.0.0.1, internal.example.org'",
+        "settings set excluded_hosts 'localhost, 127.0.0.1, example.org'",
         "settings set logtail_limit --default",
     ],
 )
