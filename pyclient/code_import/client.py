@@ -328,7 +328,7 @@ class Client:
         Many callers at once are safe. Returns how many it reclaimed.
         """
         reclaimed: int = fetch_value(
-            self._conn, "select vcs.code_import_job_reclaim_stale(%s)", max_jobs
+            self._conn, "select vcs.code_import_job_reclaim_stale(%s::integer)", max_jobs
         )
         return reclaimed
 
@@ -379,7 +379,7 @@ class Client:
         return fetch_one(
             self._conn,
             Job,
-            f"select {Job.columns} from vcs.code_import_job_schedule(%s, %s, %s, %s)",
+            f"select {Job.columns} from vcs.code_import_job_schedule(%s, %s, %s::integer, %s)",
             job_id,
             machine_id,
             ordering,
@@ -430,7 +430,8 @@ class Client:
         return fetch_maybe(
             self._conn,
             Assignment,
-            f"select {Assignment.columns} from vcs.code_import_job_for_machine(%s, %s, %s::text[])",
+            f"select {Assignment.columns}"
+            " from vcs.code_import_job_for_machine(%s, %s::integer, %s::text[])",
             hostname,
             worker_limit,
             rcs_types and list(rcs_types),
@@ -450,7 +451,8 @@ class Client:
         return fetch_all(
             self._conn,
             Assignment,
-            f"select {Assignment.columns} from vcs.code_import_job_claim(%s, %s, %s, %s::text[])",
+            f"select {Assignment.columns}"
+            " from vcs.code_import_job_claim(%s, %s::integer, %s::integer, %s::text[])",
             hostname,
             worker_limit,
             max_jobs,

@@ -614,6 +614,17 @@ def test_control_characters_are_shown_and_never_sent(capsys: pytest.CaptureFixtu
     assert '{"key": "\\u001b\\u007f\\u009bé"}' in printed
 
 
+def test_errors_show_control_characters(cli: CommandLine) -> None:
+    told = cli.refused("import", "show", "\x1b[2J")
+    assert "\\x1b[2J" in told
+    assert "\x1b" not in told
+
+
+def test_numbers_that_no_id_can_have_are_usage(cli: CommandLine) -> None:
+    assert "range" in cli.refused("job", "get", "9" * 30, code=2)
+    assert "range" in cli.refused("job", "for-machine", "build1", "9" * 10, code=2)
+
+
 # As a process
 
 
@@ -625,6 +636,17 @@ def test_data_goes_to_stdout_and_messages_to_stderr(cli: CommandLine) -> None:
     assert refused.stderr.startswith("code-import: ")
     assert cli.process("import", "add").returncode == 2
     assert cli.process("job", "get", "404").returncode == 3
+
+
+def test_bytes_that_are_not_text_are_usage(cli: CommandLine) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "code_import", "import", "show", b"\xff"],
+        env={**os.environ, **cli.environment},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr.count(b"\n")) == (2, 1)
 
 
 def test_a_database_out_of_reach_or_without_the_schema_is_4(

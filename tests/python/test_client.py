@@ -344,23 +344,37 @@ def test_tidy_up_counts_what_it_removed(client: Client, conn: psycopg.Connection
     assert (tidied.results, tidied.log_files, tidied.machines) == (0, 0, 0)
 
 
+def test_numbers_out_of_range_are_refused_as_such(client: Client) -> None:
+    for call in (
+        lambda: client.job_for_machine("build1", 2**40),
+        lambda: client.job_claim("build1", 1, 2**40),
+        lambda: client.job_reclaim_stale(2**40),
+        lambda: client.job_schedule(1, None, 2**40),
+    ):
+        with pytest.raises(psycopg.errors.NumericValueOutOfRange):
+            call()
+
+
 # Any connection
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"row_factory": dict_row},
-        {"row_factory": tuple_row, "prepare_threshold": None},
-        {"prepare_threshold": 0},
-        {"cursor_factory": psycopg.ClientCursor},
-        {"cursor_factory": psycopg.RawCursor},
-        {"options": "-c datestyle=SQL,DMY -c intervalstyle=sql_standard -c timezone=Asia/Kolkata"},
-        {"options": "-c intervalstyle=iso_8601 -c bytea_output=escape -c search_path="},
-    ],
-    ids=lambda options: ", ".join(map(str, options.values())) or "as it comes",
-)
+CONNECTIONS: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "rows as mappings": {"row_factory": dict_row},
+    "never prepared": {"row_factory": tuple_row, "prepare_threshold": None},
+    "always prepared": {"prepare_threshold": 0},
+    "values in the text": {"cursor_factory": psycopg.ClientCursor},
+    "dollar parameters": {"cursor_factory": psycopg.RawCursor},
+    "settings from elsewhere": {
+        "options": "-c datestyle=SQL,DMY -c intervalstyle=sql_standard -c timezone=Asia/Kolkata"
+    },
+    "other settings": {
+        "options": "-c intervalstyle=iso_8601 -c bytea_output=escape -c search_path="
+    },
+}
+
+
+@pytest.mark.parametrize("options", CONNECTIONS.values(), ids=CONNECTIONS)
 def test_a_whole_life_on_any_connection(connect: Connect, options: dict[str, Any]) -> None:
     conn = connect(**options)
     client = Client(conn)

@@ -324,6 +324,8 @@ class Root(click.Group):
 
 def describe(err: click.ClickException, as_json: bool) -> str:
     """An error as lines for a person, or as one JSON object."""
+    from .output import visible
+
     failure = err if isinstance(err, Failure) else Failure(err.format_message())
     hint = failure.hint
     if isinstance(err, click.UsageError) and err.ctx is not None:
@@ -338,10 +340,9 @@ def describe(err: click.ClickException, as_json: bool) -> str:
         return json.dumps({key: value for key, value in told.items() if value is not None})
     state = f" ({failure.sqlstate})" if failure.sqlstate else ""
     lines = [f"{PROGRAM}: {failure.message}{state}"]
-    lines += [
-        f"  {part}: {text}" for part, text in (("detail", failure.detail), ("hint", hint)) if text
-    ]
-    return "\n".join(lines)
+    lines += [f"  detail: {failure.detail}"] if failure.detail else []
+    lines += [f"  hint: {hint}"] if hint else []
+    return "\n".join(visible(line) for line in lines)
 
 
 @contextlib.contextmanager
@@ -373,6 +374,8 @@ def explain(err: Exception) -> Failure | None:
         if isinstance(err, NotAllowed) and not hint:
             hint = "Roles: code_import_reader, _worker, _operator; ask whoever grants them."
         return Failure(err.message, sqlstate=err.sqlstate or None, detail=err.detail, hint=hint)
+    if isinstance(err, UnicodeEncodeError):
+        return Failure("what was given is not text in UTF-8", exit_code=USAGE)
     if not isinstance(err, psycopg.Error):
         return None
     first, *others = str(err).splitlines() or [type(err).__name__]
@@ -402,6 +405,9 @@ def explain(err: Exception) -> Failure | None:
 
 
 # Options that many commands have
+
+ID = click.IntRange(0, 2**63 - 1)
+COUNT = click.IntRange(-(2**31), 2**31 - 1)
 
 
 def _operating_system_user() -> str:

@@ -8,7 +8,7 @@ import click
 
 from .. import reading
 from ..models import EventType
-from .base import Group, Session, limit_option, pass_session
+from .base import ID, Group, Session, limit_option, pass_session
 from .names import find_import, find_machine
 from .output import Column, ago, brief, print_rows
 
@@ -42,7 +42,7 @@ def event() -> None:
     help=f"Of this type: {', '.join(get_args(EventType))}.",
 )
 @click.option("--person", metavar="NAME", help="By this person.")
-@click.option("--before", type=int, metavar="ID", help="The page before this event.")
+@click.option("--before", type=ID, metavar="ID", help="The page before this event.")
 @limit_option()
 @pass_session
 def list_events(

@@ -10,6 +10,8 @@ import click
 from .. import reading
 from ..models import Assignment, Finished, FinishStatus, JobDirective, JobState, RcsType
 from .base import (
+    COUNT,
+    ID,
     NOTHING,
     Failure,
     Group,
@@ -121,7 +123,7 @@ def show_job(session: Session, name: str) -> None:
 
 
 @job.command("get", section=LOOK, sql="code_import_job_get", examples=["job get 7 --json"])
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=ID)
 @pass_session
 def get_job(session: Session, job_id: int) -> None:
     """Show a job by its id; ends with 3 when that run has ended, or never was."""
@@ -227,7 +229,7 @@ def kill_job(session: Session, name: str, person: str) -> None:
 @job_argument
 @click.argument("machine", required=False)
 @click.option("--unpin", is_flag=True, help="Let any machine take it.")
-@click.option("--ordering", type=int, metavar="N", help="Its place in the queue: lower goes first.")
+@click.option("--ordering", type=COUNT, metavar="N", help="Its place: lower goes first.")
 @person_option
 @pass_session
 def schedule_job(
@@ -260,7 +262,7 @@ def reclaim_job(session: Session, name: str) -> None:
     sql="code_import_job_reclaim_stale",
     examples=["job reclaim-stale", "job reclaim-stale --max-jobs 10 --json"],
 )
-@click.option("--max-jobs", type=int, metavar="N", default=1000, show_default=True)
+@click.option("--max-jobs", type=COUNT, metavar="N", default=1000, show_default=True)
 @pass_session
 def reclaim_stale(session: Session, max_jobs: int) -> None:
     """Reclaim the runs that have been silent for too long; safe at any time."""
@@ -306,7 +308,7 @@ def delete_pending(session: Session, name: str) -> None:
     examples=["job for-machine build1 3 --type git --json"],
 )
 @click.argument("hostname")
-@click.argument("worker_limit", type=int)
+@click.argument("worker_limit", type=COUNT)
 @type_option
 @pass_session
 def job_for_machine(
@@ -334,7 +336,7 @@ def job_for_machine(
 @click.option(
     "--limit",
     "worker_limit",
-    type=int,
+    type=COUNT,
     metavar="N",
     default=1,
     show_default=True,
@@ -342,7 +344,7 @@ def job_for_machine(
 )
 @click.option(
     "--max-jobs",
-    type=int,
+    type=COUNT,
     metavar="N",
     default=1,
     show_default=True,
@@ -392,7 +394,7 @@ def start_job(session: Session, name: str, machine: str) -> None:
     sql="code_import_job_update_heartbeat",
     examples=["job heartbeat 7", "job heartbeat 7 --log run.log"],
 )
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=ID)
 @click.option("--log", type=click.File("rb"), metavar="FILE", help="Its newest lines are shown.")
 @pass_session
 def heartbeat(session: Session, job_id: int, log: BinaryIO | None) -> None:
@@ -412,7 +414,7 @@ def heartbeat(session: Session, job_id: int, log: BinaryIO | None) -> None:
     sql="code_import_job_update_heartbeats",
     examples=["job heartbeats 7 8 9"],
 )
-@click.argument("job_ids", metavar="JOB_ID...", type=int, nargs=-1, required=True)
+@click.argument("job_ids", metavar="JOB_ID...", type=ID, nargs=-1, required=True)
 @pass_session
 def heartbeats(session: Session, job_ids: tuple[int, ...]) -> None:
     """Say that runs are alive, and print the answers: continue, stop or gone."""
@@ -431,10 +433,10 @@ def heartbeats(session: Session, job_ids: tuple[int, ...]) -> None:
     sql="code_import_job_finish",
     examples=["job finish 7 success --log run.log", "job finish 7 failure_invalid"],
 )
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=ID)
 @click.argument("status", type=click.Choice(get_args(FinishStatus)), metavar="STATUS")
 @click.option("--log", type=click.File("rb"), metavar="FILE", help="Store this as its whole log.")
-@click.option("--log-file-id", type=int, metavar="ID", help="Its log, stored before.")
+@click.option("--log-file-id", type=ID, metavar="ID", help="Its log, stored before.")
 @pass_session
 def finish_job(
     session: Session,

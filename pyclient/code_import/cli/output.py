@@ -188,7 +188,7 @@ def span(length: timedelta) -> str:
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
-        return f"{seconds:.0f} s"
+        return f"{int(seconds)} s"
     if seconds < 3600:
         return f"{seconds // 60:.0f} min"
     if seconds < 48 * 3600:

@@ -9,7 +9,7 @@ import click
 
 from .. import reading
 from ..models import ResultStatus
-from .base import Group, Session, limit_option, pass_session
+from .base import ID, Group, Session, limit_option, pass_session
 from .names import find_import, find_machine, find_result
 from .output import (
     Column,
@@ -56,7 +56,7 @@ def result() -> None:
     multiple=True,
     help="With this status, such as success or failure_invalid.",
 )
-@click.option("--before", type=int, metavar="ID", help="The page before this result.")
+@click.option("--before", type=ID, metavar="ID", help="The page before this result.")
 @limit_option()
 @pass_session
 def list_results(
@@ -134,7 +134,7 @@ def log_file() -> None:
     sql="code_import_log_file_new",
     examples=["log-file new 7 run.log", "make 2>&1 | code-import log-file new 7 -"],
 )
-@click.argument("job_id", type=int)
+@click.argument("job_id", type=ID)
 @click.argument("file", type=click.File("rb"))
 @pass_session
 def new_log_file(session: Session, job_id: int, file: BinaryIO) -> None:
