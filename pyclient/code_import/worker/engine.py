@@ -135,8 +135,9 @@ class Worker:
         worker already, NotYours when it belongs to another role, and psycopg.Error when there is
         no database at the start; one that goes away later is waited for.
         """
-        with self._signals.caught(self._selector), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
+            stack.enter_context(self._signals.caught(self._selector))
             self._begin(stack)
             while not self._is_done(until):
                 self._turn()
