@@ -112,10 +112,10 @@ def _register(conn: psycopg.Connection[Any], source: str, person: str) -> Mirror
     each = Mirror(source)
     try:
         place = Place.named(source)
-        imp = register(conn, Client(conn), place, person)
+        imp, is_new = register(conn, Client(conn), place, person)
         if place.path is not None:
             policy.allow_path(place.path)
-        each.wish = Wish(imp, person)
+        each.wish = Wish(imp, person, imp.date_created if is_new else None)
     except NotASource as err:
         each.problem = str(err)
     except CodeImportError as err:

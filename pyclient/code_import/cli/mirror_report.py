@@ -6,13 +6,14 @@ import os
 import shlex
 import subprocess
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import reading
 from .base import PROGRAM, REFUSED, Session
-from .output import ago, print_facts, print_json, span, visible
+from .output import ago, print_json, span, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 LINES_OF_A_FAILURE = 5
 COUNTING = 5.0
 """Seconds in which the commits of a mirror are counted, or are not told."""
+HALF_A_MINUTE = timedelta(seconds=30)
+"""Added before a wait is cut to whole hours, so that 6 hours to come are not 5."""
 NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
 
 
@@ -80,7 +83,7 @@ def describe(conn: psycopg.Connection[Any], mirror: Mirror, store: Path) -> None
     for line in reading.imports_named(conn, wish.imp.target):
         if line.id == wish.imp.id and line.date_due is not None:
             mirror.date_due = line.date_due
-            mirror.next_run = ago(line.date_due, reading.now(conn))
+            mirror.next_run = ago(line.date_due, reading.now(conn) - HALF_A_MINUTE)
     path = store / f"{wish.imp.target}.git"
     if path.is_dir():
         mirror.path = path
@@ -143,10 +146,8 @@ def _report_one(mirror: Mirror) -> None:
         words = {"success": "mirrored", "success_nochange": "nothing new"}
         status = words.get(mirror.result.status, mirror.result.status)
         click.echo(f"{name}: {status} ({span(mirror.result.job_duration)})")
-        if not mirror.is_good:
-            for line in mirror.excerpt[-LINES_OF_A_FAILURE:]:
-                click.echo(f"  | {visible(line)}")
-            click.echo(f"  {visible(mirror.summary or '')}".rstrip())
+        for line in [] if mirror.is_good else mirror.excerpt[-LINES_OF_A_FAILURE:]:
+            click.echo(f"  | {visible(line)}")
     if mirror.hint:
         click.echo(f"  hint: {visible(mirror.hint)}")
     holds = [
@@ -154,13 +155,13 @@ def _report_one(mirror: Mirror) -> None:
         for number, noun in ((mirror.refs, "ref"), (mirror.commits, "commit"))
         if number is not None
     ]
-    facts = (
-        ("  mirror", mirror.path),
-        ("  holds", ", ".join(holds)),
-        ("  next run", mirror.next_run),
-    )
-    if any(value for _, value in facts):
-        print_facts(facts)
+    for what, fact in (
+        ("mirror", mirror.path),
+        ("holds", ", ".join(holds)),
+        ("next run", mirror.next_run),
+    ):
+        if fact:
+            click.echo(f"  {what:8}  {fact}")  # A path stays in one piece, to be copied.
 
 
 def _say_what_next(session: Session, mirrors: Sequence[Mirror]) -> None:

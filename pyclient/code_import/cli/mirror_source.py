@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from ..models import Import
 
 SAME_SOURCE = "code_import_source_is_imported_once"
-DEFAULT_PORTS = {"http": "80", "https": "443", "ftp": "21", "git": "9418", "ssh": "22"}
+DEFAULT_PORTS = {
+    "http": "80",
+    "https": "443",
+    "ftp": "21",
+    "git": "9418",
+    "ssh": "22",
+    "svn": "3690",
+    "svn+ssh": "22",
+    "bzr": "4155",
+    "bzr+ssh": "22",
+}
 MOST_CANDIDATES = 100_000
 
 _URL = re.compile(
@@ -69,19 +79,24 @@ class Place:
             yield f"{first[-1]}-{number}"
 
 
-def register(conn: psycopg.Connection[Any], client: Client, place: Place, person: str) -> Import:
-    """Return the import of this source: the one there is, or a new one."""
+def register(
+    conn: psycopg.Connection[Any], client: Client, place: Place, person: str
+) -> tuple[Import, bool]:
+    """Return the import of this source, and whether it is a new one."""
     for target in place.targets():
         taken = [line for line in reading.imports_named(conn, target) if line.target == target]
         if taken and normal(taken[0].url) == normal(place.url):
-            return taken[0]
+            return taken[0], False
         if taken:
             continue
         try:
-            return client.new(person, target, "git", place.url)
+            return client.new(person, target, "git", place.url), True
         except AlreadyThere as err:
             if err.constraint == SAME_SOURCE:
-                return _find(conn, place) or _reraise(err)
+                found = _find(conn, place)
+                if found is None:
+                    raise
+                return found, False
     raise AssertionError("names do not end")
 
 
@@ -106,10 +121,6 @@ def _find(conn: psycopg.Connection[Any], place: Place) -> Import | None:
     wanted = normal(place.url)
     lines = reading.imports(conn, text=wanted.rpartition("/")[2], limit=MOST_CANDIDATES)
     return next((line for line in lines if normal(line.url) == wanted), None)
-
-
-def _reraise(err: AlreadyThere) -> Import:
-    raise err
 
 
 def _repository(path: Path) -> Path:

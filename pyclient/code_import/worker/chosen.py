@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from code_import import reading
 from code_import.client import Client
-from code_import.errors import CodeImportError, RunGone, WrongState
+from code_import.errors import AlreadyRunning, CodeImportError, RunGone, WrongState
 from code_import.models import Assignment
 from code_import.wire import fetch_all
 
@@ -38,7 +38,8 @@ class Wish:
     imp: Import
     person: str
     asked: datetime | None = None
-    """When a run was requested: only one that began later will do."""
+    """When a run was asked for, by a request or by registering: only one begun later will do."""
+    is_requested: bool = False
     is_ours: bool = False
     """Whether we run it at this moment."""
     tail: str = ""
@@ -53,15 +54,17 @@ class Wish:
         return self.result is not None or self.refusal is not None
 
     def pursue(self, conn: Connection[Any]) -> None:
-        """Request a run if that is yet to be done, and see what others have made of it."""
-        if self.asked is None:
-            self._request(conn)
-        if self.refusal is None:
+        """See what others have made of it, and request a run if that is yet to be done."""
+        if self.asked is not None:
             self._look(conn)
+        if not (self.is_over or self.is_requested):
+            self._request(conn)
 
     def start(self, conn: Connection[Any], machine: Machine) -> list[Assignment]:
         """Start its job on a machine, unless somebody else was faster."""
         jobs = reading.jobs(conn, code_import_id=self.imp.id)
+        if not jobs:
+            self.is_requested = False  # The next request will be told why there is none.
         if not jobs or jobs[0].state == "running":
             return []
         try:
@@ -77,18 +80,23 @@ class Wish:
         )
 
     def _request(self, conn: Connection[Any]) -> None:
+        """Ask for a run, or for one more while somebody else has one that began too early."""
         client = Client(conn)
+        self.is_requested = True
         now = reading.now(conn)
         try:
             with conn.transaction():
                 if self.imp.review_status == "failing":
                     client.try_again(self.imp.id, self.person)
-                else:
+                elif self.asked is None:
                     client.request_again(self.imp.id, self.person)
+                else:
+                    client.request(self.imp.id, self.person)
+        except AlreadyRunning:
+            self.is_requested = self.imp.review_status != "failing"
         except CodeImportError as err:
             self.refusal = err
-        else:
-            self.asked = now
+        self.asked = self.asked or now
 
     def _look(self, conn: Connection[Any]) -> None:
         for line in reading.results(conn, code_import_id=self.imp.id, limit=3):
