@@ -300,10 +300,11 @@ class _Server:
         """Start it; no process of it is left, for we hold the lock that each would hold."""
         (self.data / "postmaster.pid").unlink(missing_ok=True)
         self._remove_half_made()
-        bin_ = self._build(self._major())
+        major = self._major()
+        bin_ = self._build(major)
         new = not self.data.exists()
         if new:
-            self._initialise(bin_)
+            self._initialise(bin_, major)
         self._make_socket_directory()
         self._make_log()
         options = {
@@ -382,12 +383,11 @@ class _Server:
                     shutil.rmtree(old, ignore_errors=True)
         return copy / WHEEL / INSTALLS[major] / "bin"
 
-    def _initialise(self, bin_: Path) -> None:
+    def _initialise(self, bin_: Path, major: int) -> None:
         """Make the cluster beside its place and move it there when it is whole."""
         half = Path(tempfile.mkdtemp(prefix="data.half-", dir=self.base))
         os.chown(half, self.user.uid, self.user.gid)
         settings = [word for pair in SETTINGS.items() for word in ("-c", "=".join(pair))]
-        major = int(_text(bin_ / "postgres", "--version").split()[2].split(".")[0])
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"] if major >= 17 else []
         self._run(
             [
@@ -535,10 +535,6 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=copy)
     for directory in (target.parent, target, *(p for p in target.rglob("*") if p.is_dir())):
         directory.chmod(0o755)
-
-
-def _text(*command: Path | str) -> str:
-    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
 
 def _locked(handle: int) -> bool:
