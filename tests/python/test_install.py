@@ -745,6 +745,7 @@ def test_uninstall_asks_first_and_tells_what_would_go(fresh: str) -> None:
     assert rows(fresh, "select to_regnamespace('vcs'), to_regrole('code_import_owner')") == [
         (None, None)
     ]
+    assert rows(fresh, "select rolname from pg_roles where rolname ~ '^code_import'") == []
     assert schema.uninstall(fresh, confirm=lambda _: True) is None
 
 
