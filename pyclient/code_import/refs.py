@@ -100,9 +100,9 @@ def parse_listing(listing: bytes) -> Refs:
                 head = value
         elif name.startswith((BRANCHES, TAGS)) and not name.endswith("^{}"):
             values[name] = value
-    if symref in values and symref.startswith(BRANCHES):
-        return Refs(values, symref)
-    return Refs(values, _branch_at(values, head) or head)
+    if symref is None:
+        return Refs(values, _branch_at(values, head) or head)
+    return Refs(values, symref if symref.startswith(BRANCHES) and symref in values else head)
 
 
 def parse_refs(listing: bytes) -> dict[str, str]:

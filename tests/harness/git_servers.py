@@ -30,6 +30,8 @@ class HttpServer:
     faults: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
     cut_after: int | None = None
     """When set, a fetch ends after so many bytes of its answer."""
+    serve_files: bool = False
+    """Hand out files, as a server does that has never heard of git."""
 
 
 @contextmanager
@@ -126,7 +128,15 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path.startswith(start):
                 fault(self)
                 return
-        self._run_backend()
+        if told.serve_files:
+            self._serve_file()
+        else:
+            self._run_backend()
+
+    def _serve_file(self) -> None:
+        file = self.server.folder / self.path.partition("?")[0].lstrip("/")
+        found = file.is_file()
+        answer(200 if found else 404, file.read_bytes() if found else b"")(self)
 
     def _run_backend(self) -> None:
         backend = subprocess.Popen(

@@ -432,7 +432,7 @@ def test_a_seal_outlives_a_move(sealed: Mirror, store: Store) -> None:
 @pytest.mark.parametrize(
     "name",
     ["packed-refs.lock", "packed-refs.new", "HEAD.lock", "config.lock", "refs/heads/x.lock",
-     "objects/pack/tmp_pack_AbCdEf", "objects/pack/tmp_idx_AbCdEf", "objects/pack/.tmp-1-pack-2.pack",
+     "objects/pack/tmp_pack_AbCdEf", "objects/pack/tmp_idx_AbCdEf", "objects/pack/.tmp-1-pack-2",
      "objects/ab/tmp_obj_AbCdEf", "objects/tmp_objdir-incoming-x/ab/y", f"{STATE}.new"],
 )  # fmt: skip
 def test_what_killed_tools_leave_is_found_and_removed(sealed: Mirror, name: str) -> None:

@@ -57,6 +57,7 @@ PROBE_TIMEOUT = 300.0
 LOW_SPEED_TIME = 60
 """Seconds of hardly any data after which an http server counts as stalled."""
 
+_SHALLOW = re.compile(r"(?m)^warning: rejected .* because shallow roots are not allowed")
 _STAGED_HEAD = "refs/stage/HEAD"
 _OUR_PLACES = re.compile(
     r"Cloning into |From \S+$|(?:[-*+t=] )?(?:\[(?!rejected)|[0-9a-f]{7,}\.{2,3}[0-9a-f]{7,} )"
@@ -101,11 +102,6 @@ CAUSES = (
         r"mismatched algorithms|unsupported object format|unknown object format",
         "failure_unsupported_feature",
         "the source uses another object format than the mirror",
-    ),
-    Cause(
-        r"shallow update not allowed",
-        "failure_unsupported_feature",
-        "the source has become shallow: it has less history than the mirror",
     ),
     Cause(
         r"No space left on device|Disk quota exceeded|Out of memory|out of memory, malloc failed"
@@ -154,6 +150,11 @@ CAUSES = (
         r"|expected flush",
         "failure",
         "the connection broke",
+    ),
+    Cause(
+        r"invalid index-pack output",
+        "failure",
+        "what the source sends could not be stored: it may be beyond a limit of this worker",
     ),
     Cause(
         r"is not a git command|[Uu]nable to find remote helper|couldn't find remote ref",
@@ -217,6 +218,8 @@ def _mirror(run: Run, log: _Log) -> Outcome:
     store = Store(run.store)
     mirror = store.mirror(run.target, run.code_import_id, run.job_id)
     store.settle(mirror, run.confirm, log)
+    with store.lock(run.code_import_id, log) as lock:
+        store.sweep(lock)
     git = Git(store, url.partition(":")[0])
     source = _Source(git, url, log)
     log(f"Asking {run.source.url} for its refs.")
@@ -298,11 +301,16 @@ class _Source:
 
     def _fetch(self, stage: Stage, *args: str, repository: Path | None) -> None:
         try:
-            self.git.logged(
+            fetched = self.git.logged(
                 *_network(), *args, log=self._tell, repository=repository, keep_open=(stage.fd,)
             )
         except ToolFailed as failed:
             _explain(failed)
+        if _SHALLOW.search(fetched.err):  # git leaves such refs out and says that all is well.
+            raise Ended(
+                "failure_unsupported_feature",
+                "The source has become shallow: it has less history than the mirror.",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +329,6 @@ class _Update:
         with contextlib.ExitStack() as stack:
             with self._lock() as lock:
                 self.store.check(self.mirror)
-                self.store.sweep(lock)
                 old = self._present_refs()
                 self._expect_something(old)
                 replaces = self.mirror.exists() and not old
@@ -347,13 +354,20 @@ class _Update:
         if not self.mirror.is_sealed():
             self.log("The mirror is not as the last run has left it: checking what is there.")
             self.mirror.clear_litter()
-            try:
-                self.git("fsck", "--connectivity-only", "--no-dangling", "--no-progress",
-                         repository=self.mirror.path)  # fmt: skip
-            except ToolFailed as failed:
-                self.log(f"The mirror is damaged and will be replaced: {gist(failed.finished.err)}")
+            if damage := self._damage():
+                self.log(f"The mirror is damaged and will be replaced: {damage}")
                 return None
         return list_refs(self.git, self.mirror.path)
+
+    def _damage(self) -> str | None:
+        if not (self.mirror.path / "config").exists():
+            return "it has no configuration"
+        try:
+            self.git("fsck", "--connectivity-only", "--no-dangling", "--no-progress",
+                     repository=self.mirror.path)  # fmt: skip
+        except ToolFailed as failed:
+            return gist(failed.finished.err)
+        return None
 
     def _expect_something(self, old: Mapping[str, str] | None) -> None:
         """End the run when the source has no refs, unless that is how it has always been."""

@@ -180,9 +180,10 @@ class _Listener:
             self._next_progress = time.monotonic() + PROGRESS_EVERY
         else:
             self.tail = (self.tail + raw + b"\n")[-TAIL:]
+        if self._logged > MOST_LINES:
+            return
         if line := clean(raw.decode("utf-8", "replace")):
             self._logged += 1
-            if self._logged <= MOST_LINES:
-                self._log(line)
-            elif self._logged == MOST_LINES + 1:
-                self._log("(this tool says more than a log can hold: the rest is left out)")
+            if self._logged > MOST_LINES:
+                line = "(this tool says more than a log can hold: the rest is left out)"
+            self._log(line)

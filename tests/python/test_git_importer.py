@@ -1,0 +1,1295 @@
+"""The git importer against real git servers on the loopback: what it mirrors, and what it survives.
+
+No database is needed: an importer gets a run, and says how it went.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from code_import import mirror as mirror_module
+from code_import.importers import Outcome, Run, RunLost, Source, git, process, publish
+from code_import.mirror import ACCEPT_DELETIONS, STATE, Store, read_state
+from code_import.policy import Policy, allow_path
+from harness.git_servers import answer, free_port, serve_git, serve_http, stall
+from harness.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from harness.git_servers import HttpServer
+
+TARGET = "project/repo"
+
+
+@dataclass(slots=True)
+class Repository:
+    """A source."""
+
+    path: Path
+
+    def git(self, *args: str, text: str = "") -> str:
+        done = subprocess.run(
+            ["git", f"--git-dir={self.path}", *args],
+            input=text.encode("utf-8", "surrogateescape"), capture_output=True, check=True,
+        )  # fmt: skip
+        return done.stdout.decode("utf-8", "surrogateescape").strip()
+
+    def commit(self, branch: str = "main", content: str = "", *, parent: str | None = None) -> str:
+        """Put a commit with one file on top of a branch, or of another parent ("" for none)."""
+        ref = f"refs/heads/{branch}"
+        if parent is None:
+            parent = self.git("for-each-ref", "--format=%(objectname)", ref)
+        blob = self.git("hash-object", "-w", "--stdin", text=content or str(random.random()))
+        tree = self.git("mktree", text=f"100644 blob {blob}\tfile")
+        parents = ["-p", parent] if parent else []
+        made = self.git("commit-tree", "-m", f"on {branch}", *parents, tree)
+        self.git("update-ref", ref, made)
+        return made
+
+    def set(self, ref: str, value: str = "main") -> None:
+        self.git("update-ref", ref, value)
+
+    def delete(self, *refs: str) -> None:
+        for ref in refs:
+            self.git("update-ref", "-d", ref)
+
+    def refs(self, *patterns: str) -> list[str]:
+        return self.git("for-each-ref", "--format=%(objectname) %(refname)", *patterns).split("\n")
+
+    def names(self, *patterns: str) -> list[str]:
+        return self.git("for-each-ref", "--format=%(refname)", *patterns).split()
+
+
+@dataclass(slots=True)
+class World:
+    """A store, a folder of sources, and who runs imports between them."""
+
+    root: Path
+    policy: Policy
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def mirror(self) -> Repository:
+        return Repository(self.store / f"{TARGET}.git")
+
+    def run(
+        self,
+        job_id: int,
+        url: str,
+        *,
+        target: str = TARGET,
+        code_import_id: int = 1,
+        confirm: Callable[[], None] = lambda: None,
+        log: Callable[[str], None] | None = None,
+    ) -> Outcome:
+        return git.run_import(
+            Run(
+                job_id, code_import_id, target, Source("git", url), self.store,
+                log or self.log.append, confirm, self.policy,
+            )
+        )  # fmt: skip
+
+    def new_source(self, name: str = "source", *options: str) -> Repository:
+        path = self.root / "sources" / f"{name}.git"
+        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", *options, path], check=True)
+        return Repository(path)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """In memory where there is room: git makes sure of every write, and disks are slow."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="code-import-", dir=place) as folder:
+        root = Path(folder).resolve()
+        allow_path(root, config_dir=root / "config")
+        yield World(root, Policy.load(allow_hosts=["127.0.0.1"], config_dir=root / "config"))
+
+
+@pytest.fixture
+def source(world: World) -> Repository:
+    """Three commits, two branches, and a tag of either kind."""
+    repository = world.new_source()
+    for number in range(3):
+        repository.commit(content=f"{number}\n")
+    repository.set("refs/heads/dev", "main~1")
+    repository.git("tag", "light", "main~1")
+    repository.git("tag", "-a", "-m", "a release", "v1", "main")
+    return repository
+
+
+@pytest.fixture
+def url(source: Repository) -> str:
+    return f"file://{source.path}"
+
+
+@pytest.fixture
+def http(world: World) -> Iterator[HttpServer]:
+    (world.root / "sources").mkdir(exist_ok=True)
+    with serve_http(world.root / "sources") as server:
+        yield server
+
+
+def assert_same(source: Repository, mirror: Repository) -> None:
+    """A clone of the mirror is a clone of the source: refs, HEAD, and every object."""
+    seen = []
+    for number, repository in enumerate((source, mirror)):
+        copy = mirror.path.parent / f"copy{number}"
+        run(["git", "clone", "-q", "--bare", f"file://{repository.path}", copy])
+        clone = Repository(copy)
+        objects = clone.git(
+            "rev-list", "--objects", "--all", "HEAD" if has_head(clone) else "--all"
+        )
+        seen.append((clone.refs(), read_head(clone), sorted(objects.split("\n"))))
+        shutil.rmtree(copy)
+    assert seen[0] == seen[1]
+    mirror.git("fsck", "--strict")
+    shown = mirror.git("ls-remote", str(mirror.path))
+    assert not re.search("refs/(?!heads|tags)", shown)
+
+
+def has_head(repository: Repository) -> bool:
+    with contextlib.suppress(subprocess.CalledProcessError):
+        return bool(repository.git("rev-parse", "-q", "--verify", "HEAD"))
+    return False
+
+
+def read_head(repository: Repository) -> str:
+    return mirror_module.read_head(repository.path)
+
+
+def run(argv: list[object]) -> None:
+    subprocess.run([str(word) for word in argv], check=True, capture_output=True)
+
+
+def leftovers(world: World) -> list[str]:
+    """What a finished run must not leave: stages, locks, half-written files."""
+    found = [str(path) for path in (world.store / ".code-import/stage").glob("*")]
+    for folder, _, files in os.walk(world.store):
+        if not folder.endswith(".code-import/locks"):
+            found += [f"{folder}/{name}" for name in files if re.search(r"\.lock$|tmp_", name)]
+    return found
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, byte by byte."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+# --- what is mirrored --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["file", "git", "http"])
+def test_a_mirror_is_a_copy_of_its_source_over_every_transport(
+    world: World, source: Repository, transport: str
+) -> None:
+    folder = source.path.parent
+    with contextlib.ExitStack() as stack:
+        base = {
+            "file": lambda: f"file://{folder}",
+            "git": lambda: stack.enter_context(serve_git(folder)),
+            "http": lambda: stack.enter_context(serve_http(folder)).url,
+        }[transport]()
+        url = f"{base}/source.git"
+        outcome = world.run(1, url)
+        assert (outcome.status, outcome.refs) == ("success", 4)
+        assert_same(source, world.mirror)
+        assert world.run(2, url).status == "success_nochange"
+        source.commit()
+        outcome = world.run(3, url)
+        assert (outcome.status, outcome.refs, outcome.commits) == ("success", 1, 1)
+        assert_same(source, world.mirror)
+        assert world.run(4, url).status == "success_nochange"
+    assert leftovers(world) == []
+
+
+def test_dumb_http_is_mirrored_too(world: World, source: Repository, http: HttpServer) -> None:
+    source.git("update-server-info")
+    source.git("config", "http.uploadpack", "false")
+    http.serve_files = True
+    assert world.run(1, f"{http.url}/source.git").status == "success"
+    assert_same(source, world.mirror)
+    source.commit()
+    source.git("update-server-info")
+    assert world.run(2, f"{http.url}/source.git").status == "success"
+    assert_same(source, world.mirror)
+    assert world.run(3, f"{http.url}/source.git").status == "success_nochange"
+
+
+def test_an_unchanged_source_costs_what_asking_it_costs(
+    world: World, source: Repository, http: HttpServer
+) -> None:
+    url = f"{http.url}/source.git"
+    world.run(1, url)
+    http.requests.clear()
+    run(["git", "ls-remote", "--symref", url])
+    asked = http.requests.copy()
+    http.requests.clear()
+    assert world.run(2, url).status == "success_nochange"
+    assert http.requests == asked
+
+
+def test_tags_of_anything_and_lone_tags_are_mirrored(world: World, source: Repository) -> None:
+    lone = source.git("commit-tree", "-m", "on no branch", "main^{tree}")
+    source.set("refs/tags/lone", lone)
+    source.set("refs/tags/tree", "main^{tree}")
+    source.set("refs/tags/blob", "main:file")
+    source.git("tag", "-a", "-m", "x", "tag-of-blob", "main:file")
+    source.git("tag", "-a", "-m", "x", "tag-of-tag", "v1")
+    url = f"file://{source.path}"
+    assert world.run(1, url).status == "success"
+    assert_same(source, world.mirror)
+    source.set("refs/tags/later", source.git("commit-tree", "-m", "later", "main^{tree}"))
+    source.set("refs/tags/blob", source.git("hash-object", "-w", "--stdin", text="another"))
+    outcome = world.run(2, url)
+    assert (outcome.status, outcome.refs, outcome.commits) == ("success", 2, 1)
+    assert_same(source, world.mirror)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "zürich",
+        "caf\udce9",
+        "日本/語",
+        "emoji-🐍",
+        "a'b\"c$d&e;f|g",
+        "%2e%2e",
+        "-x",
+        "@{"[:1] + "x",
+    ],
+)
+def test_names_of_any_bytes_are_mirrored(world: World, source: Repository, name: str) -> None:
+    url = f"file://{source.path}"
+    source.set(f"refs/heads/{name}", "main~1")
+    world.run(1, url)
+    assert_same(source, world.mirror)
+    source.set(f"refs/heads/{name}", "main")
+    source.set(f"refs/tags/{name}", "main")
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+    source.delete(f"refs/heads/{name}")
+    assert world.run(3, url).status == "success"
+    assert_same(source, world.mirror)
+    assert all(line.encode() for line in world.log)
+
+
+def test_only_branches_and_tags_are_mirrored(world: World, source: Repository, url: str) -> None:
+    source.set("refs/pull/1/head")
+    source.set("refs/notes/commits")
+    world.run(1, url)
+    source.set("refs/pull/2/head")
+    assert world.run(2, url).status == "success_nochange"
+    assert world.mirror.names() == source.names("refs/heads", "refs/tags")
+
+
+def test_changes_of_every_kind_are_published_and_old_values_kept(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    before = dict(reversed(line.split(" ")) for line in source.refs())
+    source.commit()
+    source.commit("dev", parent="")
+    source.commit("new")
+    source.delete("refs/tags/light")
+    source.git("tag", "-f", "-a", "-m", "again", "v1", "main~1")
+    outcome = world.run(7, url)
+    assert outcome.status == "success"
+    assert outcome.summary == "Published: 1 new, 1 updated, 2 rewritten, 1 deleted; 3 new commits."
+    assert_same(source, world.mirror)
+    assert world.mirror.refs("refs/keep") == [
+        f"{before['refs/heads/dev']} refs/keep/7/heads/dev",
+        f"{before['refs/tags/light']} refs/keep/7/tags/light",
+        f"{before['refs/tags/v1']} refs/keep/7/tags/v1",
+    ]
+    assert world.run(8, url).status == "success_nochange"
+
+
+def test_a_source_that_goes_back_is_followed(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    source.commit()
+    world.run(2, url)
+    source.set("refs/heads/main", "main~1")
+    assert world.run(3, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_a_branch_may_become_a_folder_and_a_folder_a_branch(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    source.delete("refs/heads/dev")
+    source.set("refs/heads/dev/sub")
+    source.set("refs/heads/dev/sub2")
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+    source.delete("refs/heads/dev/sub", "refs/heads/dev/sub2")
+    source.set("refs/heads/dev", "main~1")
+    assert world.run(3, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_many_refs_are_packed(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    lines = "".join(f"create refs/tags/t{number} main\n" for number in range(300))
+    source.git("update-ref", "--stdin", text=lines)
+    outcome = world.run(2, url)
+    assert (outcome.status, outcome.refs) == ("success", 300)
+    assert_same(source, world.mirror)
+    assert not list((world.mirror.path / "refs/tags").iterdir())
+    assert world.run(3, url).status == "success_nochange"
+
+
+def test_packs_stay_few(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST_PACKS", 3)
+    for job_id in range(1, 9):
+        source.commit()
+        assert world.run(job_id, url).status == "success"
+        assert len(list((world.mirror.path / "objects/pack").glob("*.pack"))) <= 3
+    assert_same(source, world.mirror)
+    assert world.run(9, url).status == "success_nochange"
+
+
+def test_sha256_repositories_are_mirrored(world: World) -> None:
+    source = world.new_source("sha256", "--object-format=sha256")
+    source.commit()
+    url = f"file://{source.path}"
+    assert world.run(1, url).status == "success"
+    source.commit()
+    source.set("refs/heads/other")
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+    assert world.run(3, url).status == "success_nochange"
+
+
+def test_another_object_format_is_not_for_this_mirror(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    before = world.mirror.refs()
+    shutil.rmtree(source.path)
+    world.new_source("source", "--object-format=sha256").commit()
+    assert world.run(2, url).status == "failure_unsupported_feature"
+    assert world.mirror.refs() == before
+
+
+def test_a_checkout_and_a_worktree_are_sources(world: World) -> None:
+    checkout = world.root / "checkout"
+    run(["git", "init", "-q", "-b", "main", checkout])
+    run(["git", "-C", checkout, "commit", "-q", "--allow-empty", "-m", "1"])
+    run(["git", "-C", checkout, "worktree", "add", "-q", "-b", "side", world.root / "tree"])
+    assert world.run(1, f"file://{checkout}").status == "success"
+    assert read_head(world.mirror) == "refs/heads/main"
+    assert world.mirror.names() == ["refs/heads/main", "refs/heads/side"]
+    assert world.run(2, f"file://{world.root}/tree").status == "success"
+    assert read_head(world.mirror) == "refs/heads/side"
+
+
+def test_a_shallow_source_is_mirrored_as_deep_as_it_is(world: World, source: Repository) -> None:
+    shallow = Repository(world.root / "shallow.git")
+    run(["git", "clone", "-q", "--bare", "--depth=1", f"file://{source.path}", shallow.path])
+    url = f"file://{shallow.path}"
+    assert world.run(1, url).status == "success"
+    assert_same(shallow, world.mirror)
+    shallow.commit()
+    assert world.run(2, url).status == "success"
+    assert_same(shallow, world.mirror)
+    shallow.git("fetch", "-q", "--unshallow", f"file://{source.path}")
+    assert world.run(3, url).status == "success"
+    assert_same(shallow, world.mirror)
+    assert world.run(4, url).status == "success_nochange"
+
+
+def test_a_source_that_has_become_shallow_takes_no_history_away(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    before = world.mirror.refs()
+    source.commit()
+    source.commit()
+    run(["git", "clone", "-q", "--mirror", "--depth=1", url, world.root / "shallow.git"])
+    assert world.run(2, f"file://{world.root}/shallow.git").status == "failure_unsupported_feature"
+    assert world.mirror.refs() == before
+    assert world.run(3, url).status == "success"
+
+
+# --- HEAD --------------------------------------------------------------------------------------
+
+
+def _detach(source: Repository, value: str) -> None:
+    source.git("update-ref", "--no-deref", "HEAD", value)
+
+
+HEADS: dict[str, Callable[[Repository], None]] = {
+    "another branch": lambda source: _symref(source, "refs/heads/dev"),
+    "detached at a branch": lambda source: _detach(source, source.git("rev-parse", "dev")),
+    "detached in a history": lambda source: _detach(source, source.git("rev-parse", "main~2")),
+    "detached elsewhere": lambda source: _detach(
+        source, source.git("commit-tree", "-m", "lone", "main^{tree}")
+    ),
+    "outside of the branches": lambda source: (
+        source.set("refs/pull/1/head", "main~2"),
+        _symref(source, "refs/pull/1/head"),
+    )[0],
+    "a branch that is not there": lambda source: _symref(source, "refs/heads/nowhere"),
+}
+
+
+def _symref(source: Repository, ref: str) -> None:
+    source.git("symbolic-ref", "HEAD", ref)
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_first_mirror_has_the_head_of_its_source(
+    world: World, source: Repository, url: str, case: str
+) -> None:
+    HEADS[case](source)
+    assert world.run(1, url).status == "success"
+    assert_same(source, world.mirror)
+    assert world.run(2, url).status == "success_nochange"
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_head_that_moves_is_followed(
+    world: World, source: Repository, url: str, case: str
+) -> None:
+    world.run(1, url)
+    HEADS[case](source)
+    if case == "a branch that is not there":
+        # Its name is not told. The mirror keeps a HEAD that leads somewhere.
+        assert world.run(2, url).status == "success_nochange"
+        assert read_head(world.mirror) == "refs/heads/main"
+    else:
+        assert world.run(2, url).status == "success"
+        assert_same(source, world.mirror)
+    assert world.run(3, url).status == "success_nochange"
+    source.git("symbolic-ref", "HEAD", "refs/heads/main")
+    source.commit()
+    assert world.run(4, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_a_renamed_default_branch_is_followed(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    source.set("refs/heads/trunk")
+    source.git("symbolic-ref", "HEAD", "refs/heads/trunk")
+    source.delete("refs/heads/main")
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_a_detached_head_that_moves_on_stays_reachable(
+    world: World, source: Repository, url: str
+) -> None:
+    lone = source.git("commit-tree", "-m", "lone", "main^{tree}")
+    _detach(source, lone)
+    world.run(1, url)
+    source.git("symbolic-ref", "HEAD", "refs/heads/main")
+    world.run(2, url)
+    assert world.mirror.refs("refs/keep") == [f"{lone} refs/keep/2/HEAD"]
+
+
+# --- empty sources and the guard ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transport", ["file", "http"])
+def test_an_empty_repository_is_a_fact(world: World, http: HttpServer, transport: str) -> None:
+    source = world.new_source("empty")
+    url = f"file://{source.path}" if transport == "file" else f"{http.url}/empty.git"
+    assert world.run(1, url).status == "success"
+    assert world.mirror.names() == []
+    assert world.run(2, url).status == "success_nochange"
+    source.commit()
+    assert world.run(3, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_an_empty_mirror_takes_whatever_format_its_source_begins_with(world: World) -> None:
+    source = world.new_source("s", "--object-format=sha256")
+    url = f"file://{source.path}"
+    world.run(1, url)
+    source.commit()
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>parked</html>", b"<html>\nparked\n</html>\n"])
+def test_a_page_is_not_an_empty_repository(world: World, http: HttpServer, body: bytes) -> None:
+    http.faults["/"] = answer(200, body)
+    assert world.run(1, f"{http.url}/source.git").status == "failure_invalid"
+    assert not world.mirror.path.exists()
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>parked</html>"])
+def test_a_page_does_not_empty_a_mirror(
+    world: World, source: Repository, http: HttpServer, body: bytes
+) -> None:
+    world.run(1, f"{http.url}/source.git")
+    http.faults["/"] = answer(200, body)
+    outcome = world.run(2, f"{http.url}/source.git")
+    assert outcome.status == "failure_remote_broken"
+    assert_same(source, world.mirror)
+
+
+def test_a_source_without_refs_does_not_empty_a_mirror(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    before = snapshot(world.mirror.path)
+    source.delete(*source.names())
+    (world.mirror.path / ACCEPT_DELETIONS).touch()
+    for job_id in (2, 3):
+        outcome = world.run(job_id, url)
+        assert outcome.status == "failure_remote_broken"
+        assert "keeps what it has" in outcome.summary
+    (world.mirror.path / ACCEPT_DELETIONS).unlink()
+    assert snapshot(world.mirror.path) == before
+
+
+def _many(source: Repository, kind: str, count: int) -> list[str]:
+    names = [f"refs/{kind}/many/{number}" for number in range(count)]
+    for name in names:
+        source.set(name, source.git("commit-tree", "-m", name, "main^{tree}"))
+    return names
+
+
+@pytest.mark.parametrize("kind", ["heads", "tags"])
+def test_mass_deletions_wait_for_a_person(
+    world: World, source: Repository, url: str, kind: str
+) -> None:
+    names = _many(source, kind, 12)
+    world.run(1, url)
+    before = world.mirror.refs(f"refs/{kind}/many")
+    source.delete(*names)
+    source.commit()
+    source.set(f"refs/{kind}/many")  # In the way of what is held.
+    source.set(f"refs/{kind}/new")
+    outcome = world.run(2, url)
+    assert outcome.status == "failure_remote_broken"
+    assert outcome.summary.startswith(f"Held back: 13 refs are gone or in conflict (refs/{kind}/")
+    assert world.mirror.refs(f"refs/{kind}/many") == before
+    assert world.mirror.git("rev-parse", "main") == source.git("rev-parse", "main")
+    assert f"refs/{kind}/new" in world.mirror.names()
+    outcome = world.run(3, url)
+    assert (outcome.status, outcome.refs) == ("failure_remote_broken", 0)
+    (world.mirror.path / ACCEPT_DELETIONS).touch()
+    assert world.run(4, url).status == "success"
+    assert_same(source, world.mirror)
+    assert len(world.mirror.names("refs/keep/4")) == 12
+    assert not (world.mirror.path / ACCEPT_DELETIONS).exists()
+
+
+def test_held_deletions_are_forgotten_when_the_refs_come_back(
+    world: World, source: Repository, url: str
+) -> None:
+    names = _many(source, "heads", 12)
+    world.run(1, url)
+    before = source.refs("refs/heads/many")
+    source.delete(*names)
+    assert world.run(2, url).status == "failure_remote_broken"
+    for line in before:
+        value, name = line.split(" ")
+        source.set(name, value)
+    assert world.run(3, url).status == "success_nochange"
+    assert_same(source, world.mirror)
+
+
+def test_the_last_branch_waits_for_a_person(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    source.delete("refs/heads/main", "refs/heads/dev")
+    assert world.run(2, url).status == "failure_remote_broken"
+    assert world.mirror.names("refs/heads") == ["refs/heads/dev", "refs/heads/main"]
+
+
+def test_tidying_up_is_not_a_mass_deletion(world: World, source: Repository, url: str) -> None:
+    names = _many(source, "heads", 10)
+    world.run(1, url)
+    source.delete(*names)
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_renaming_is_not_deleting(world: World, source: Repository, url: str) -> None:
+    names = _many(source, "heads", 12)
+    world.run(1, url)
+    for name in names:
+        source.set(name.replace("many", "renamed"), name)
+    source.delete(*names)
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+
+
+# --- who may publish ---------------------------------------------------------------------------
+
+
+def lost() -> None:
+    raise RunLost("reclaimed")
+
+
+@pytest.mark.parametrize("moment", ["first", "update", "move"])
+def test_a_run_that_has_ended_without_us_changes_nothing(
+    world: World, source: Repository, url: str, moment: str
+) -> None:
+    if moment != "first":
+        world.run(1, url)
+        source.commit()
+    before = snapshot(world.store)
+    with pytest.raises(RunLost):
+        world.run(2, url, confirm=lost, target="moved" if moment == "move" else TARGET)
+    after = snapshot(world.store)
+    assert {name: data for name, data in after.items() if "/locks/" not in name} == {
+        name: data for name, data in before.items() if "/locks/" not in name
+    }
+    assert leftovers(world) == []
+
+
+def test_a_run_is_confirmed_right_before_refs_move(
+    world: World, source: Repository, url: str
+) -> None:
+    seen: list[object] = []
+
+    def confirm() -> None:
+        seen.append(world.mirror.path.exists() and world.mirror.refs())
+
+    world.run(1, url, confirm=confirm)
+    assert seen == [False]
+    old = world.mirror.refs()
+    source.commit()
+    world.run(2, url, confirm=confirm)
+    assert seen == [False, old]
+    world.run(3, url, confirm=confirm)
+    assert seen == [False, old]
+
+
+@pytest.mark.parametrize("moment", ["first", "update"])
+def test_a_run_that_slept_does_not_overwrite_its_successor(
+    world: World, source: Repository, url: str, moment: str
+) -> None:
+    if moment == "update":
+        world.run(1, url)
+    source.commit()
+    asleep, awake = threading.Event(), threading.Event()
+
+    def sleep_at_fetch(line: str) -> None:
+        if line.startswith("The source has"):
+            asleep.set()
+            assert awake.wait(30)
+
+    outcomes: list[Outcome] = []
+    sleeper = threading.Thread(
+        target=lambda: outcomes.append(world.run(5, url, log=sleep_at_fetch))
+    )
+    sleeper.start()
+    assert asleep.wait(30)
+    source.commit("later")
+    assert world.run(6, url).status == "success"
+    after = snapshot(world.mirror.path)
+    source.delete("refs/heads/later")
+    awake.set()
+    sleeper.join()
+    # The database says that run 5 lives, which cannot be; the mirror knows better.
+    assert outcomes[0].status == "internal_failure"
+    assert "run 6 has changed" in outcomes[0].summary
+    assert snapshot(world.mirror.path) == after
+
+
+def test_a_run_that_slept_and_is_lost_stops_quietly(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(6, url)
+    source.commit()
+    after = snapshot(world.mirror.path)
+    with pytest.raises(RunLost):
+        world.run(5, url, confirm=lost)
+    assert snapshot(world.mirror.path) == after
+
+
+def test_runs_in_their_order_follow_each_other(world: World, source: Repository, url: str) -> None:
+    world.run(5, url)
+    source.commit()
+    assert world.run(6, url).status == "success"
+    state = read_state(world.mirror.path)
+    assert state is not None
+    assert state.job_id == 6
+
+
+def test_a_successor_that_was_overtaken_builds_on_what_it_finds(
+    world: World, source: Repository, url: str
+) -> None:
+    """Run 6 clones a first mirror; run 5 wakes up, is still alive, and puts its own in place."""
+    started, go_on = threading.Event(), threading.Event()
+
+    def wait_at_fetch(line: str) -> None:
+        if line.startswith("The source has"):
+            started.set()
+            assert go_on.wait(30)
+
+    outcomes: list[Outcome] = []
+    later = threading.Thread(target=lambda: outcomes.append(world.run(6, url, log=wait_at_fetch)))
+    later.start()
+    assert started.wait(30)
+    assert world.run(5, url).status == "success"
+    source.commit()
+    go_on.set()
+    later.join()
+    assert outcomes[0].status == "success"
+    assert_same(source, world.mirror)
+    assert not list(world.store.glob(".code-import/damaged/*"))
+
+
+def test_a_mirror_that_somebody_holds_is_waited_for_and_then_left(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.run(1, url)
+    source.commit()
+    monkeypatch.setattr(mirror_module, "LOCK_WAIT", 0.05)
+    with Store(world.store).lock(1, world.log.append):
+        outcome = world.run(2, url)
+    assert outcome.status == "internal_failure"
+    assert "another run holds the lock" in outcome.summary
+    assert world.run(3, url).status == "success"
+
+
+# --- targets -----------------------------------------------------------------------------------
+
+
+def test_a_new_target_moves_the_mirror(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    assert world.run(2, url, target="elsewhere/deep").status == "success_nochange"
+    assert_same(source, Repository(world.store / "elsewhere/deep.git"))
+    assert not (world.store / "project").exists()
+
+
+def test_a_mirror_moves_even_when_its_source_is_away(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    shutil.rmtree(source.path)
+    assert world.run(2, url, target="elsewhere").status == "failure_invalid"
+    assert (world.store / "elsewhere.git").exists()
+
+
+def test_two_imports_swap_targets(world: World, source: Repository, url: str) -> None:
+    other = world.new_source("other")
+    other.commit()
+    world.run(1, url, target="a", code_import_id=1)
+    world.run(2, f"file://{other.path}", target="b", code_import_id=2)
+    assert world.run(3, url, target="b", code_import_id=1).status == "success_nochange"
+    outcome = world.run(4, f"file://{other.path}", target="a", code_import_id=2)
+    assert outcome.status == "success_nochange"
+    assert_same(source, Repository(world.store / "b.git"))
+    assert_same(other, Repository(world.store / "a.git"))
+
+
+def test_a_target_registered_anew_starts_afresh(world: World, source: Repository, url: str) -> None:
+    other = world.new_source("other")
+    other.commit()
+    world.run(1, url)
+    assert world.run(2, f"file://{other.path}", code_import_id=2).status == "success"
+    assert_same(other, world.mirror)
+    assert_same(source, Repository(world.store / ".code-import/aside/1.1.git"))
+
+
+def test_a_target_that_is_none_is_our_own_fault(world: World, url: str) -> None:
+    assert world.run(1, url, target="../out").status == "internal_failure"
+    assert not world.store.exists() or not list(world.store.glob("*.git"))
+
+
+# --- killed runs -------------------------------------------------------------------------------
+
+
+STEPS = (
+    (process, "_start"),
+    (mirror_module, "_write"),
+    (mirror_module, "_rename"),
+    (publish.shutil, "move"),
+)
+"""What changes the disk, in this process or by a tool."""
+
+
+def _run_and_die(world: World, url: str, job_id: int, step: int, alone: bool, late: bool) -> None:
+    """Run until a step, counted from 1, and die there; with all tools, or alone."""
+    os.setsid()
+    count = 0
+
+    def deadly(work: Callable[..., object]) -> Callable[..., object]:
+        def wrapped(*args: object, **more: object) -> object:
+            nonlocal count
+            count += 1
+            if count == step and not late:
+                os.killpg(0, signal.SIGKILL)
+            done = work(*args, **more)
+            if count == step:
+                os.kill(os.getpid() if alone else -os.getpid(), signal.SIGKILL)
+            return done
+
+        return wrapped
+
+    for module, name in STEPS:
+        setattr(module, name, deadly(getattr(module, name)))
+    world.run(job_id, url)
+
+
+def _spawn(target: Callable[..., None], *args: object) -> tuple[int, int | None]:
+    """Run something in a process of its own; return its id and its exit code."""
+    child = get_context("fork").Process(target=target, args=args)
+    child.start()
+    child.join()
+    assert child.pid is not None
+    return child.pid, child.exitcode
+
+
+def is_gone(group: int) -> bool:
+    """Whether a process group has no living member."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(pgrp) == group and state not in "ZX":
+                return False
+    return True
+
+
+def assert_right(source: Repository, mirror: Repository) -> None:
+    """The mirror has the refs, HEAD and objects of its source; quicker than two clones."""
+    assert mirror.refs("refs/heads", "refs/tags") == source.refs()
+    assert read_head(mirror) == read_head(source)
+    mirror.git("fsck", "--connectivity-only")
+
+
+def _change(source: Repository) -> None:
+    """Something of every kind."""
+    source.commit()
+    source.commit("new")
+    source.commit("topic", parent="")
+    source.delete("refs/heads/dev", "refs/tags/light")
+    source.set("refs/heads/dev/sub", "main~1")
+    source.git("symbolic-ref", "HEAD", "refs/heads/new")
+
+
+@pytest.mark.parametrize("moment", ["first", "update"])
+@pytest.mark.parametrize("way", ["before", "after", "alone"])
+def test_a_run_may_be_killed_at_any_step(
+    world: World, source: Repository, url: str, moment: str, way: str
+) -> None:
+    source.commit("topic")
+    if moment == "update":
+        world.run(1, url)
+        _change(source)
+    kept = world.root / "kept"
+    if world.store.exists():
+        shutil.copytree(world.store, kept)
+    step = 0
+    while True:
+        step += 1
+        shutil.rmtree(world.store, ignore_errors=True)
+        if kept.exists():
+            shutil.copytree(kept, world.store)
+        alone, late = way == "alone", way != "before"
+        group, code = _spawn(_run_and_die, world, url, 2, step, alone, late)
+        if code == 0:
+            break
+        if world.mirror.path.exists():
+            world.mirror.git("fsck", "--connectivity-only")
+        # Orphaned tools may still be at it: the mirror must be right all the same.
+        assert world.run(3, url).status in ("success", "success_nochange"), world.log[-5:]
+        assert_right(source, world.mirror)
+        eventually(lambda group=group: is_gone(group))  # type: ignore[misc]
+        assert world.run(4, url).status == "success_nochange"
+        assert leftovers(world) == []
+    assert step > 5
+
+
+def _run_alone(world: World, url: str) -> None:
+    os.setsid()
+    world.run(2, url)
+
+
+@pytest.mark.parametrize("moment", ["first", "update"])
+def test_a_run_may_be_killed_at_any_time(
+    world: World, source: Repository, url: str, moment: str
+) -> None:
+    for number in range(20):
+        source.commit(content="x" * 100_000 + str(number))
+    if moment == "update":
+        world.run(1, url)
+        _change(source)
+    seed = random.randrange(1 << 32)
+    chance = random.Random(seed)
+    for job_id in range(2, 18, 2):
+        child = get_context("fork").Process(target=_run_alone, args=(world, url))
+        child.start()
+        child.join(chance.uniform(0.005, 0.12))
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid or 0, signal.SIGKILL)
+        child.kill()
+        child.join()
+        eventually(lambda group=child.pid: is_gone(group))  # type: ignore[misc]
+        if world.mirror.path.exists():
+            world.mirror.git("fsck", "--connectivity-only")
+        assert world.run(job_id + 1, url).status in ("success", "success_nochange"), seed
+        assert_right(source, world.mirror)
+        assert leftovers(world) == []
+        source.commit(content="x" * 100_000 + str(seed + job_id))
+
+
+def test_what_killed_tools_left_in_a_mirror_is_in_nobodys_way(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    litter = ["packed-refs.lock", "HEAD.lock", "refs/heads/main.lock", "objects/pack/tmp_pack_x"]
+    for name in litter:
+        (world.mirror.path / name).touch()
+    source.commit()
+    source.delete("refs/tags/light")
+    source.git("symbolic-ref", "HEAD", "refs/heads/dev")
+    assert world.run(2, url).status == "success"
+    assert_same(source, world.mirror)
+    assert leftovers(world) == []
+
+
+# --- damaged mirrors ---------------------------------------------------------------------------
+
+
+def _harm(pattern: str, how: Callable[[Path], None]) -> Callable[[Repository], None]:
+    def harm(mirror: Repository) -> None:
+        for file in mirror.path.glob(pattern):
+            file.chmod(0o644)
+            how(file)
+
+    return harm
+
+
+DAMAGE: dict[str, Callable[[Repository], None]] = {
+    "a pack is lost": _harm("objects/pack/*.pack", Path.unlink),
+    "a pack is cut": _harm("objects/pack/*.pack", lambda file: os.truncate(file, 200)),
+    "an index is empty": _harm("objects/pack/*.idx", lambda file: os.truncate(file, 0)),
+    "the refs are lost": _harm("packed-refs", Path.unlink),
+    "the refs are zeros": _harm("packed-refs", lambda file: _zero(file)),
+    "HEAD is empty": _harm("HEAD", lambda file: os.truncate(file, 0)),
+    "the config is lost": _harm("config", Path.unlink),
+    "a ref was moved": lambda mirror: mirror.set("refs/heads/main", "main~1"),
+    "a ref was added": lambda mirror: mirror.set("refs/heads/pushed", "main"),
+    "a ref was deleted": lambda mirror: mirror.delete("refs/heads/dev"),
+    "it forgot whose it is": _harm(STATE, Path.unlink),
+}
+
+
+def _zero(file: Path) -> None:
+    file.write_bytes(b"\0" * file.stat().st_size)
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_mirror_is_not_unchanged_but_put_right(
+    world: World, source: Repository, url: str, case: str
+) -> None:
+    world.run(1, url)
+    DAMAGE[case](world.mirror)
+    outcome = world.run(2, url)
+    if case == "it forgot whose it is":
+        assert outcome.status == "success_nochange"
+    else:
+        assert outcome.status == "success"
+    assert_same(source, world.mirror)
+    assert world.run(3, url).status == "success_nochange"
+
+
+def test_a_replaced_mirror_is_not_lost(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    DAMAGE["a pack is lost"](world.mirror)
+    world.run(2, url)
+    [place] = (world.store / ".code-import/damaged").iterdir()
+    assert Repository(place).names() == source.names()
+
+
+def test_the_guard_holds_for_damaged_mirrors_too(
+    world: World, source: Repository, url: str
+) -> None:
+    names = _many(source, "heads", 12)
+    world.run(1, url)
+    DAMAGE["a pack is lost"](world.mirror)
+    source.delete(*names)
+    before = snapshot(world.mirror.path)
+    assert world.run(2, url).status == "failure_remote_broken"
+    assert snapshot(world.mirror.path) == before
+
+
+def test_maintenance_by_somebody_else_is_no_damage(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    source.commit()
+    world.run(2, url)
+    world.mirror.git("gc", "-q")
+    assert world.run(3, url).status == "success_nochange"
+    assert not list(world.store.glob(".code-import/damaged/*"))
+
+
+# --- failures, each from its real cause --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "word"),
+    [
+        (answer(404), "failure_invalid", "no git repository"),
+        (answer(410), "failure_invalid", "gone for good"),
+        (answer(403), "failure_invalid", "refuses access"),
+        (answer(401, WWW_Authenticate='Basic realm="x"'), "failure_invalid", "login"),
+        (answer(429, Retry_After="60"), "failure", "fewer requests"),
+        (answer(500), "failure", "in trouble"),
+        (answer(503), "failure", "in trouble"),
+        (answer(301, Location="/other.git/info/refs"), "failure_invalid", "redirects"),
+        (answer(302, Location="http://127.0.0.2/"), "failure_invalid", "redirects"),
+        (answer(200, b"<html>\nhello\n"), "failure_invalid", "no git repository"),
+    ],
+)
+def test_answers_of_http_servers(
+    world: World, http: HttpServer, fault: Callable[..., None], status: str, word: str
+) -> None:
+    http.faults["/"] = fault
+    outcome = world.run(1, f"{http.url}/p.git")
+    assert outcome.status == status
+    assert word in outcome.summary
+    assert len(http.requests) <= 2
+    assert leftovers(world) == []
+
+
+def test_a_redirect_leads_nowhere(world: World, source: Repository, http: HttpServer) -> None:
+    world.run(1, f"{http.url}/source.git")
+    http.faults["/old"] = answer(301, Location=f"{http.url}/source.git/info/refs")
+    assert world.run(2, f"{http.url}/old.git").status == "failure_invalid"
+    assert http.requests[-1].startswith("GET /old.git")
+
+
+def test_a_stalled_http_server(
+    world: World, http: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    http.faults["/"] = stall(over)
+    monkeypatch.setattr(git, "LOW_SPEED_TIME", 1)
+    outcome = world.run(1, f"{http.url}/p.git")
+    over.set()
+    assert outcome.status == "failure"
+    assert "stalled" in outcome.summary
+
+
+def test_a_server_that_never_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr(git, "PROBE_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        outcome = world.run(1, f"git://127.0.0.1:{silent.getsockname()[1]}/p")
+    assert outcome.status == "failure"
+    assert "stalled" in outcome.summary
+
+
+@pytest.mark.parametrize("scheme", ["http", "git"])
+def test_nobody_listens(world: World, scheme: str) -> None:
+    outcome = world.run(1, f"{scheme}://127.0.0.1:{free_port()}/p")
+    assert outcome.status == "failure"
+    assert "no connection" in outcome.summary
+
+
+def test_a_connection_that_breaks(world: World, source: Repository, http: HttpServer) -> None:
+    source.commit(content="".join(map(str, range(10_000))))
+    http.cut_after = 5_000
+    outcome = world.run(1, f"{http.url}/source.git")
+    assert outcome.status == "failure"
+    assert "connection broke" in outcome.summary
+    assert not world.mirror.path.exists()
+    http.cut_after = None
+    assert world.run(2, f"{http.url}/source.git").status == "success"
+
+
+def test_a_repository_that_is_not_there(world: World, source: Repository) -> None:
+    outcome = world.run(1, f"file://{world.root}/nowhere")
+    assert outcome.status == "failure_invalid"
+    with serve_git(source.path.parent) as base:
+        outcome = world.run(2, f"{base}/nowhere.git")
+    assert outcome.status == "failure_invalid"
+    assert "no git repository" in outcome.summary
+
+
+def test_a_damaged_source(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    tip = source.commit()
+    blob = source.git("rev-parse", f"{tip}:file")
+    file = source.path / "objects" / blob[:2] / blob[2:]
+    file.chmod(0o644)
+    os.truncate(file, 0)
+    before = world.mirror.refs()
+    assert world.run(2, url).status == "failure_remote_broken"
+    assert world.mirror.refs() == before
+    assert world.run(3, url, code_import_id=2, target="fresh").status == "failure_remote_broken"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to another user")
+def test_somebody_elses_repository(world: World, source: Repository, url: str) -> None:
+    for folder, _, _ in os.walk(source.path):
+        os.chown(folder, 12345, 12345)
+    outcome = world.run(1, url)
+    assert outcome.status == "failure_invalid"
+    assert "belongs to another user" in outcome.summary
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://git@127.0.0.1/p",
+        "ext::sh -c true",
+        "ftp://127.0.0.1/p",
+        "file:///etc",
+        "http://127.0.0.2/p",
+    ],
+)
+def test_what_the_policy_refuses_is_not_touched(world: World, url: str) -> None:
+    outcome = world.run(1, url)
+    assert outcome.status == "failure_forbidden"
+    assert not world.store.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ("fatal: unable to access 'https://h/p/': Could not resolve host: h", "failure"),
+        ("fatal: unable to look up h (port 9418) (Name or service not known)", "failure"),
+        ("fatal: unable to access 'https://h/': SSL certificate problem", "failure_invalid"),
+        ("fatal: unable to access 'https://h/': gnutls_handshake() failed: x", "failure"),
+        ("fatal: transport 'ssh' not allowed", "failure_forbidden"),
+        ("fatal: remote error: upload-pack: not our ref 0123", "failure_remote_broken"),
+        ("fatal: write error: No space left on device", "internal_failure"),
+        ("remote: fatal: write error: No space left on device", "failure"),
+        ("fatal: remote error: No space left on device", "failure"),
+        ("fatal: something that nobody has seen", "failure"),
+        ("", "failure"),
+    ],
+)  # fmt: skip
+def test_what_complaints_mean(said: str, status: str) -> None:
+    failed = process.ToolFailed("git fetch", process.Finished(128, b"", said))
+    with pytest.raises(git.Ended) as ended:
+        git._explain(failed)
+    assert ended.value.outcome.status == status
+
+
+def test_a_pack_beyond_the_limit_on_file_sizes(world: World, source: Repository) -> None:
+    source.commit(content="".join(str(random.random()) for _ in range(20_000)))
+    _, code = _spawn(_run_with_small_files, world, f"file://{source.path}")
+    assert code == 0
+
+
+def _run_with_small_files(world: World, url: str) -> None:
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    outcome = world.run(1, url)
+    assert outcome.status == "failure"
+    assert "beyond a limit" in outcome.summary
+    assert leftovers(world) == []
+    assert not world.mirror.path.exists()
+
+
+# --- nothing leaks in or out -------------------------------------------------------------------
+
+
+def test_nothing_of_the_users_configuration_or_environment_matters(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = world.root / "home"
+    hooks, mark = home / "hooks", home / "mark"
+    hooks.mkdir(parents=True)
+    for name in ("reference-transaction", "post-checkout", "post-update"):
+        (hooks / name).write_text(f"#!/bin/sh\ntouch {mark}\n")
+        (hooks / name).chmod(0o755)
+    (home / ".gitconfig").write_text(
+        f'[core]\n\thooksPath = {hooks}\n[url "file:///nowhere"]\n\tinsteadOf = file://\n'
+    )
+    hostile = {
+        "HOME": str(home),
+        "GIT_CONFIG_GLOBAL": str(home / ".gitconfig"),
+        "GIT_TEMPLATE_DIR": str(home),
+        "GIT_DIR": "/nowhere",
+        "GIT_OBJECT_DIRECTORY": "/nowhere",
+    }
+    for job_id in (1, 2):
+        source.commit()
+        with monkeypatch.context() as patch:
+            for name, value in hostile.items():
+                patch.setenv(name, value)
+            assert world.run(job_id, url).status == "success"
+    assert not mark.exists()
+    assert not (world.mirror.path / "hooks").exists()
+    assert_same(source, world.mirror)
+
+
+def test_a_users_name_reaches_neither_the_log_nor_the_server(
+    world: World, source: Repository, http: HttpServer
+) -> None:
+    address = http.url.replace("http://", "http://s3cret@")
+    assert world.run(1, f"{address}/source.git").status == "success"
+    http.faults["/"] = answer(401, WWW_Authenticate='Basic realm="x"')
+    outcome = world.run(2, f"{address}/source.git")
+    assert "s3cret" not in "\n".join([*world.log, outcome.summary])
+    assert "http://***@127.0.0.1" in world.log[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "logged"),
+    [
+        ("remote: \x1b[31mred\x1b[0m\x07\x00text", "remote: red text"),
+        ("see https://user:pass@host/p and http://t@h", "see https://***@host/p and http://***@h"),
+        ("https://user:p@ss@host/p", "https://***@host/p"),
+        ("Authorization: Basic abc", "Authorization: ***"),
+        ("caf\udce9", "caf?"),
+        ("x" * 600, "x" * 499 + "…"),
+        ("a\u2028b\r\nc", "a b c"),
+    ],
+)
+def test_words_of_strangers_are_made_fit_for_a_log(said: str, logged: str) -> None:
+    assert process.clean(said) == logged
+
+
+def test_a_flood_of_words_does_not_fill_the_log(tmp_path: Path) -> None:
+    lines: list[str] = []
+    finished = process.run_logged(
+        ["sh", "-c", "yes flood | head -n 100000 >&2; printf '1%%\\r2%%\\r' >&2; exit 3"],
+        env=process.closed_environment(tmp_path), cwd=tmp_path, log=lines.append,
+    )  # fmt: skip
+    assert finished.code == 3
+    assert len(lines) == process.MOST_LINES + 1
+    assert len(finished.err) <= process.TAIL
+
+
+def test_git_must_be_there_and_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert git.missing_tools() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "not installed" in str(git.missing_tools())
+    fake = tmp_path / "git"
+    fake.write_text("#!/bin/sh\necho git version 2.29.2\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert "2.30 or newer is needed" in str(git.missing_tools())
