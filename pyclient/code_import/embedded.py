@@ -129,6 +129,13 @@ def stop() -> bool:
     return _Server().stop()
 
 
+def psql() -> Path:
+    """The psql of this machine, or else the one that came with the server."""
+    server = _Server()
+    found = shutil.which("psql")
+    return Path(found) if found else server.programs() / "psql"
+
+
 # --- the user that it runs as ------------------------------------------------------------------
 
 
@@ -362,6 +369,10 @@ class _Server:
                 " dump it with the code-import that made it, or move it away to begin afresh"
             )
         return major
+
+    def programs(self) -> Path:
+        """Where the programs of its version are."""
+        return self._build(self._major())
 
     def _build(self, major: int) -> Path:
         """The programs of a version, in a copy of our own: a wheel goes away with its venv."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -146,3 +147,18 @@ def server_dsn(session: Session) -> None:
 
     dsn = embedded.ensure()
     tell(session, {"dsn": dsn}, dsn)
+
+
+@server.command(
+    "psql",
+    context_settings={"ignore_unknown_options": True},
+    examples=["server psql", 'server psql -c "table vcs.code_import_api"'],
+)
+@click.argument("arguments", metavar="[OPTIONS OF PSQL]", nargs=-1, type=click.UNPROCESSED)
+def server_psql(arguments: tuple[str, ...]) -> None:
+    """Start it if need be, and become psql in it."""
+    from .. import embedded
+
+    dsn, psql = embedded.ensure(), str(embedded.psql())
+    sys.stdout.flush()
+    os.execv(psql, [psql, f"--dbname={dsn}", *arguments])
