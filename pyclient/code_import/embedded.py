@@ -371,8 +371,9 @@ class _Server:
         return major
 
     def programs(self) -> Path:
-        """Where the programs of its version are."""
-        return self._build(self._major())
+        """Where the programs of a server that has been started are."""
+        major = self._major()
+        return next(self.base.glob(f"builds/*-{major}/{WHEEL}/{INSTALLS[major]}/bin"))
 
     def _build(self, major: int) -> Path:
         """The programs of a version, in a copy of our own: a wheel goes away with its venv."""

@@ -147,6 +147,8 @@ def test_commands(base: Path) -> None:
         assert conn.info.dbname == "code_import"
     code, told = run("status", "--json")
     assert (code, json.loads(told)["pid"]) == (0, pid())
+    assert run("psql", "-XAtc", "select current_database()") == (0, "code_import\n")
+    assert embedded.psql().exists()
     assert run("stop")[0] == 0
     assert run("stop")[0] == 3
 
