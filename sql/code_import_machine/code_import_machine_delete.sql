@@ -9,7 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_machine vcs._code_import_machine;
-    v_job_id  bigint;
+    v_job     record;
 begin
     perform vcs._check_person('code_import_machine', p_person);
     v_machine := vcs._lock_machine(p_machine_id);
@@ -27,15 +27,14 @@ begin
         );
     end if;
 
-    for v_job_id in
-        select schedule.job_id
+    for v_job in
+        select schedule.job_id, schedule.ordering
         from vcs._code_import_schedule as schedule
         where coalesce(schedule.machine_id, 0) = p_machine_id and schedule.state in ('pending', 'scheduled')
         order by schedule.code_import_id
+        for no key update
     loop
-        perform vcs._pin_job(v_job_id, null, job.ordering, p_person)
-        from vcs.code_import_job as job
-        where job.id = v_job_id;
+        perform vcs._pin_job(v_job.job_id, null, v_job.ordering, p_person);
     end loop;
 
     perform vcs._record_event(
