@@ -16,6 +16,11 @@ begin
     perform vcs._check_optional_person('code_import_job', p_person);
     if p_machine_id is not null then
         perform vcs._lock_machine(p_machine_id);
+        -- Written, not only locked: a deletion of the machine on an older snapshot, which does not
+        -- see the pin, has to fail.
+        update vcs._code_import_machine as machine
+        set state = machine.state
+        where machine.id = p_machine_id;
     end if;
     perform vcs._pin_job(p_job_id, p_machine_id, p_ordering, p_person);
     return vcs._job(p_job_id);
