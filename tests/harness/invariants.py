@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any
 
 from psycopg import Cursor
 from psycopg.rows import tuple_row
@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 if TYPE_CHECKING:
     import psycopg
 
-_QUERY = cast("LiteralString", Path(__file__).with_name("invariants.sql").read_text("utf-8"))
+_QUERY = Path(__file__).with_name("invariants.sql").read_bytes()
 
 
 def broken_rules(conn: psycopg.Connection[Any], *, whole_history: bool = True) -> list[str]:

@@ -40,7 +40,7 @@ begin
     elsif p_state = 'later' then
         perform vcs.code_import_job_finish(job_id, 'success');
         job_id := scene.job_of(code_import_id);
-    elsif p_state in ('pinned offline', 'failing') then
+    elsif p_state in ('offline', 'pinned offline', 'failing') then
         perform vcs.code_import_machine_set_offline(machine_id, 'stopped');
     end if;
 end;
@@ -100,7 +100,7 @@ begin
             from vcs.code_import_result
         ),
         'machines', (
-            select jsonb_agg(jsonb_build_array(hostname, state, owner_role))
+            select jsonb_agg(jsonb_build_array(hostname, state, owner_role) order by id)
             from vcs.code_import_machine
         ),
         'events of imports', (

@@ -1,4 +1,4 @@
-"""Two transactions on one import and machine: every pair of calls, at two isolation levels.
+"""Two transactions on one import and machine: every pair of calls, at every isolation level.
 
 Transaction A makes its call and stays open; B makes its own, and waits or not; then A ends. What is
 seen afterwards must be what one of the two orders, one after the other, would have left.
@@ -6,27 +6,24 @@ seen afterwards must be what one of the two orders, one after the other, would h
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import psycopg
 import pytest
-from psycopg import IsolationLevel
 
-from code_import.errors import CodeImportError
+from harness import effort
+from harness.asking import DONE, ask, ended_or_waiting, outcome, send
 from harness.calls import CALLS, SKIPPING, documented_errors, load_scenes, seen, set_scene
 from harness.invariants import broken_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from concurrent.futures import Future
 
+    import psycopg
     from conftest import Connect
 
-    from harness.calls import Call, Scene
+pytestmark = [pytest.mark.sql] if effort.is_long() else []
 
-DONE = "done"
 SERIALIZATION_FAILURE = "40001"
 NOT_SUPPORTED = "0A000"
 
@@ -36,6 +33,7 @@ FIRST: dict[str, str] = {
     "requested": "claim, pin",
     "pinned": "claim, unpin, suspend, delete",
     "pinned offline": "delete machine, online, unpin, suspend, request, pin",
+    "offline": "pin, online, delete machine",
     "quiescing": "ask, online, offline",
     "running": "beat, beat for many, store a log, finish, fail, finish many, release, reclaim,"
     " reclaim stale, next due, tidy up, kill, request again, suspend, set url, delete, ask,"
@@ -49,14 +47,32 @@ FIRST: dict[str, str] = {
 PAIRS = [(state, first) for state, names in FIRST.items() for first in names.split(", ")]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the two transactions meet."""
+
+    level: str
+    a_ends: str = "commit"
+    b_acts: Literal["meanwhile", "afterwards"] = "meanwhile"
+    """Afterwards, its snapshot is older than what A has done."""
+
+
+USUAL = Way("read committed")
+OTHERS = (
+    Way("read committed", a_ends="rollback"),
+    Way("repeatable read"),
+    Way("repeatable read", b_acts="afterwards"),
+    Way("serializable"),
+)
+
+
 @dataclass
 class Stage:
-    """Two transactions, somebody who watches them, and a thread for the one that may wait."""
+    """Two connections that meet in scenes, and one that watches them."""
 
     a: psycopg.Connection[Any]
     b: psycopg.Connection[Any]
     watcher: psycopg.Connection[Any]
-    threads: ThreadPoolExecutor
     documented: dict[str, frozenset[str]]
     _alone: dict[tuple[str, ...], tuple[dict[str, Any], str]] = field(default_factory=dict)
 
@@ -65,98 +81,65 @@ class Stage:
         key = (state, *calls)
         if key not in self._alone:
             scene = set_scene(self.watcher, state)
-            self.a.set_autocommit(True)
-            outcomes = [outcome(CALLS[name], self.a, scene) for name in calls]
-            self._alone[key] = (seen(self.watcher), outcomes[-1])
+            outcomes = [ask(self.a, CALLS[name](scene)) for name in calls if name]
+            self._alone[key] = (seen(self.watcher), outcomes[-1] if outcomes else DONE)
         return self._alone[key]
-
-    def begin(self, conn: psycopg.Connection[Any], level: IsolationLevel) -> None:
-        """Open a transaction, with its snapshot taken above READ COMMITTED."""
-        conn.set_autocommit(False)
-        conn.set_isolation_level(level)
-        conn.execute("select 1 from vcs.code_import")
-
-    def wait_for_b(self, b: Future[str]) -> None:
-        """Return when B's call has ended or waits for A."""
-        waiting = "select %s = any (pg_blocking_pids(%s))"
-        pids = [self.a.info.backend_pid, self.b.info.backend_pid]
-        while not wait([b], timeout=0.002).done:
-            if self.watcher.execute(waiting, pids).fetchone() == (True,):
-                break
 
 
 @pytest.fixture
-def stage(connect: Connect) -> Iterator[Stage]:
-    """Three connections as a superuser, who is an operator too."""
-    options = "-c lock_timeout=20s -c statement_timeout=30s"
+def stage(connect: Connect) -> Stage:
+    """Connections as a superuser, who is an operator too."""
+    a, b = (connect(options="-c lock_timeout=20s -c statement_timeout=30s") for _ in "ab")
     watcher = connect()
     load_scenes(watcher)
-    with ThreadPoolExecutor(1) as threads:
-        yield Stage(
-            connect(options=options),
-            connect(options=options),
-            watcher,
-            threads,
-            documented_errors(watcher),
-        )
+    return Stage(a, b, watcher, documented_errors(watcher))
 
 
-def outcome(call: Call, conn: psycopg.Connection[Any], scene: Scene) -> str:
-    """Make a call: ``done``, or the SQLSTATE of its refusal."""
-    try:
-        call(conn, scene)
-    except (CodeImportError, psycopg.Error) as error:
-        if not conn.autocommit:
-            conn.rollback()
-        return error.sqlstate or str(error)
-    return DONE
-
-
-def committed(call: Call, conn: psycopg.Connection[Any], scene: Scene) -> str:
-    """Make a call and commit it: ``done``, or the SQLSTATE of its refusal."""
-    ended = outcome(call, conn, scene)
-    if ended == DONE and not conn.autocommit:
-        try:
-            conn.commit()
-        except psycopg.Error as error:
-            conn.rollback()
-            return error.sqlstate or str(error)
-    return ended
+def ways(state: str, first: str, second: str) -> tuple[Way, ...]:
+    """All ways in a long run, else the usual one, and one of the others for every second pair."""
+    if effort.is_long():
+        return (USUAL, *OTHERS)
+    turn = (PAIRS.index((state, first)) + list(CALLS).index(second)) % (2 * len(OTHERS))
+    return (USUAL, *OTHERS[turn : turn + 1])
 
 
 @pytest.mark.parametrize(("state", "first"), PAIRS, ids=[f"{s}: {f}" for s, f in PAIRS])
 def test_every_call_beside_one_that_is_not_yet_committed(
     stage: Stage, state: str, first: str
 ) -> None:
-    """B's call waits for A, or does not; A commits; both orders are all that can be seen."""
-    wrong = []
-    for second in CALLS:
-        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ):
-            wrong += [
-                f"{first}, then {second} at {level.name}: {what}"
-                for what in played(stage, state, first, second, level)
-            ]
+    """B's call waits for A, or does not; A ends; no more can be seen than one of the two orders."""
+    wrong = [
+        f"{first}, then {second}, {way}: {what}"
+        for second in CALLS
+        for way in ways(state, first, second)
+        for what in played(stage, state, first, second, way)
+    ]
     assert not wrong, "\n".join(wrong)
 
 
-def played(
-    stage: Stage, state: str, first: str, second: str, level: IsolationLevel
-) -> Iterator[str]:
+def played(stage: Stage, state: str, first: str, second: str, way: Way) -> Iterator[str]:
     """Play one pair of calls to its end; what is wrong with it."""
     scene = set_scene(stage.watcher, state)
     claims = NOT_SUPPORTED in stage.documented[CALLS[first].function]
-    stage.begin(stage.a, IsolationLevel.READ_COMMITTED if claims else level)
-    stage.begin(stage.b, level)
-    if (ended := outcome(CALLS[first], stage.a, scene)) != DONE:
+    ask(stage.b, f"begin isolation level {way.level}; select 1 from vcs.code_import".encode())
+    begin_a = f"begin isolation level {USUAL.level if claims else way.level}; ".encode()
+    if (ended := ask(stage.a, begin_a + CALLS[first](scene))) != DONE:
         yield f"the first call is refused with {ended}"
-    b = stage.threads.submit(committed, CALLS[second], stage.b, scene)
-    stage.wait_for_b(b)
-    stage.a.commit()
-    yield from judged(stage, state, first, second, b.result(30))
+    if way.b_acts == "meanwhile":
+        send(stage.b, CALLS[second](scene) + b"; commit")
+        ended_or_waiting(stage.b, stage.watcher)
+    a_ended = ask(stage.a, way.a_ends.encode())
+    if way.b_acts == "afterwards":
+        send(stage.b, CALLS[second](scene) + b"; commit")
+    if a_ended not in (DONE, SERIALIZATION_FAILURE):
+        yield f"the first call cannot be committed: {a_ended}"
+    stays = way.a_ends == "commit" and a_ended == DONE
+    yield from judged(stage, state, first if stays else "", second)
 
 
-def judged(stage: Stage, state: str, first: str, second: str, ended: str) -> Iterator[str]:
-    """What is wrong with how B ended and with what is seen then."""
+def judged(stage: Stage, state: str, first: str, second: str) -> Iterator[str]:
+    """What is wrong with how B ends and with what is seen then."""
+    ended = outcome(stage.b)
     yield from broken_rules(stage.watcher)
     now = seen(stage.watcher)
     if ended not in stage.documented[CALLS[second].function] | {SERIALIZATION_FAILURE, DONE}:
