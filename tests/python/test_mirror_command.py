@@ -265,13 +265,15 @@ def test_a_failing_import_gets_another_chance(
     assert out.startswith("mine: mirrored")
 
 
-def test_without_a_database_it_brings_its_own(checkout: Path, tmp_path: Path) -> None:
+def test_without_a_database_it_brings_its_own(checkout: Path) -> None:
+    # Not in tmp_path: as root, a server whose user may not enter there would settle in /var/lib.
+    place = Path(os.environ["CODE_IMPORT_TEST_HOME"]) / f"mirror-{os.getpid()}"
     home = {
-        f"XDG_{name}": str(tmp_path / "home" / name)
+        f"XDG_{name}": str(place / name)
         for name in ("DATA_HOME", "CONFIG_HOME", "STATE_HOME", "RUNTIME_DIR")
     }
     for folder in home.values():
-        Path(folder).mkdir(parents=True, mode=0o700)
+        Path(folder).mkdir(parents=True, mode=0o755)
 
     def run(*arguments: str) -> str:
         return subprocess.run(
