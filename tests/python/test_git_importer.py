@@ -310,7 +310,7 @@ def test_changes_of_every_kind_are_published_and_old_values_kept(
     world: World, source: Repository, url: str
 ) -> None:
     world.run(1, url)
-    before = dict(reversed(line.split(" ")) for line in source.refs())
+    before = {name: value for value, name in (line.split(" ") for line in source.refs())}
     source.commit()
     source.commit("dev", parent="")
     source.commit("new")
@@ -452,15 +452,14 @@ HEADS: dict[str, Callable[[Repository], None]] = {
     "detached elsewhere": lambda source: _detach(
         source, source.git("commit-tree", "-m", "lone", "main^{tree}")
     ),
-    "outside of the branches": lambda source: (
-        source.set("refs/pull/1/head", "main~2"),
-        _symref(source, "refs/pull/1/head"),
-    )[0],
+    "outside of the branches": lambda source: _symref(source, "refs/pull/1/head", "main~2"),
     "a branch that is not there": lambda source: _symref(source, "refs/heads/nowhere"),
 }
 
 
-def _symref(source: Repository, ref: str) -> None:
+def _symref(source: Repository, ref: str, value: str | None = None) -> None:
+    if value:
+        source.set(ref, value)
     source.git("symbolic-ref", "HEAD", ref)
 
 
@@ -827,7 +826,7 @@ STEPS = (
     (process, "_start"),
     (mirror_module, "_write"),
     (mirror_module, "_rename"),
-    (publish.shutil, "move"),
+    (shutil, "move"),
 )
 """What changes the disk, in this process or by a tool."""
 

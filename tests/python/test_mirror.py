@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from code_import import mirror as module
 from code_import.mirror import (
     STATE,
     BadTarget,
@@ -149,8 +148,8 @@ def test_an_orphaned_tool_holds_the_lock_that_it_inherited(store: Store) -> None
 def test_a_long_wait_is_told_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     clock = iter(range(100))
-    monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
-    monkeypatch.setattr(module.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("code_import.mirror.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("code_import.mirror.time.sleep", lambda _seconds: None)
     with store.lock(1, log), pytest.raises(Busy), store.lock(1, lines.append, wait=10):
         pass
     assert lines == ["Another run is at this mirror: waiting for it to leave."]

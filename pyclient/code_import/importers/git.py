@@ -363,8 +363,10 @@ class _Update:
         if not (self.mirror.path / "config").exists():
             return "it has no configuration"
         try:
-            self.git("fsck", "--connectivity-only", "--no-dangling", "--no-progress",
-                     repository=self.mirror.path)  # fmt: skip
+            self.git.logged(
+                "fsck", "--connectivity-only", "--no-dangling", "--progress",
+                log=self.log, repository=self.mirror.path,
+            )  # fmt: skip
         except ToolFailed as failed:
             return gist(failed.finished.err)
         return None
