@@ -1146,6 +1146,15 @@ def test_a_damaged_source(world: World, source: Repository, url: str) -> None:
     assert world.run(3, url, code_import_id=2, target="fresh").status == "failure_remote_broken"
 
 
+def test_a_partial_clone_is_no_source(world: World, source: Repository, url: str) -> None:
+    source.git("config", "uploadpack.allowFilter", "true")
+    partial = world.root / "partial.git"
+    run(["git", "clone", "-q", "--bare", "--filter=blob:none", url, partial])
+    outcome = world.run(1, f"file://{partial}")
+    assert outcome.status == "failure_unsupported_feature"
+    assert "partial clone" in outcome.summary
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a repository to another user")
 def test_somebody_elses_repository(world: World, source: Repository, url: str) -> None:
     for folder, _, _ in os.walk(source.path):

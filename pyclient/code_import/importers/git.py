@@ -90,6 +90,11 @@ CAUSES = (
     ),
     Cause(r"Authentication failed", "failure_invalid", "the server refuses the login"),
     Cause(
+        r"lazy fetching disabled|from promisor remote",
+        "failure_unsupported_feature",
+        "the source is a partial clone: it does not have all objects of its history",
+    ),
+    Cause(
         r"possible repository corruption on the remote side|bad pack header|pack is corrupted"
         r"|did not send all necessary objects|inflate: data stream error|unable to parse object"
         r"|missing (?:blob|tree|commit|tag)|bad object|not our ref|non-existing object"
@@ -510,16 +515,15 @@ def _borrow(repository: Path, mirror: Mirror, refs: Mapping[str, str]) -> None:
 
 def _explain(failed: ToolFailed) -> NoReturn:
     """End the run with the status that the complaints of git stand for."""
-    err = failed.finished.err
-    said = gist(err)
-    own = "\n".join(
-        line for line in err.splitlines() if "remote error:" not in line and line[:7] != "remote:"
-    )
+    lines = failed.finished.err.splitlines()
+    own = [line for line in lines if "remote error:" not in line and line[:7] != "remote:"]
     for cause in CAUSES:
-        if found := re.search(cause.pattern, err if cause.by_source else own):
-            meaning = cause.meaning.format(what=found.groupdict().get("what"))
-            raise Ended(cause.status, f"{meaning[:1].upper()}{meaning[1:]}. ({said})")
-    raise Ended("failure", f"{failed.what} failed: {said}")
+        for line in lines if cause.by_source else own:
+            if found := re.search(cause.pattern, line):
+                meaning = cause.meaning.format(what=found.groupdict().get("what"))
+                said = clean(line).removeprefix("fatal: ")
+                raise Ended(cause.status, f"{meaning[:1].upper()}{meaning[1:]}. ({said})")
+    raise Ended("failure", f"{failed.what} failed: {gist(failed.finished.err)}")
 
 
 def _behind(why: str) -> str:
