@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +21,6 @@ from .output import ago, print_json, span, visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import psycopg
 
@@ -170,8 +172,17 @@ def _say_what_next(session: Session, mirrors: Sequence[Mirror]) -> None:
         return
     first = mirrors[0]
     assert first.wish is not None
-    program = PROGRAM if session.dsn is None else f"{PROGRAM} --dsn …"
+    program = _program() if session.dsn is None else f"{_program()} --dsn …"
     click.echo("\nNext:")
     click.echo(f"  git clone {shlex.quote(str(first.path))}")
     click.echo(f"  {program} import show {first.wish.imp.target}")
     click.echo(f"  {program} worker")
+
+
+def _program() -> str:
+    """What to type for this command: its name where the shell finds it, else its path."""
+    called, found = Path(sys.argv[0]), shutil.which(PROGRAM)
+    if called.name != PROGRAM or (found and called.samefile(found)):
+        return PROGRAM
+    path, here = Path(os.path.abspath(called)), Path.cwd()  # noqa: PTH100  # links and all
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
