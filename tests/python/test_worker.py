@@ -18,20 +18,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from code_import import schema
 from code_import.client import Client
 from code_import.mirror import read_state
 from code_import.worker.lock import Held, WorkerLock
 from code_import.worker.log import LINE_LENGTH, TAIL_BYTES, RunLog, clean
 from code_import.worker.timing import Backoff
+from harness import servers
 from harness.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import psycopg
     from conftest import Roles
 
     from code_import.models import Import
@@ -515,6 +517,41 @@ def test_the_second_sigterm_releases_what_runs(
     assert "release" in [event for (event,) in events]
 
 
+def test_runs_that_get_the_signal_too_are_released(
+    fleet: Fleet, imp: Import, repository: Repository, conn: psycopg.Connection[Any]
+) -> None:
+    hold_at_fetch(repository)
+    worker = fleet.start("--allow-host", repository.host)
+    group = standing_run(conn, worker, repository)
+    worker.process.send_signal(signal.SIGTERM)
+    os.killpg(group, signal.SIGTERM)
+    worker.ends()
+    assert statuses(conn) == []
+    assert conn.execute("select state from vcs.code_import_job").fetchone() == ("pending",)
+
+
+def test_a_run_that_cannot_be_started_is_given_back(
+    fleet: Fleet,
+    imp: Import,
+    repository: Repository,
+    conn: psycopg.Connection[Any],
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client.machine_new("w1")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    worker = fleet.start("--allow-host", repository.host)
+    worker.says("is offline")
+    for socket_of_the_forkserver in (tmp_path / "tmp").glob("*/*"):
+        socket_of_the_forkserver.unlink()
+    conn.execute("update vcs._code_import_machine set state = 'online'")
+    worker.says("cannot be started")
+    eventually(lambda: running(conn) is None)
+    assert statuses(conn) == []
+
+
 def test_after_a_crash_it_starts_again_at_once(
     fleet: Fleet, imp: Import, repository: Repository, conn: psycopg.Connection[Any]
 ) -> None:
@@ -611,6 +648,30 @@ def test_a_claim_whose_answer_was_lost_is_released(
     )
     worker.says(f"run {job[0]} of project/repo was given to us unheard: released")
     await_statuses(conn, "success", "success_nochange")
+
+
+def test_a_restart_of_the_server_costs_nothing(
+    repository: Repository, fleet: Fleet, tmp_path: Path, server: servers.Server
+) -> None:
+    own = servers.Server(server.major, server.bin, server.directory.with_name(tmp_path.name))
+    own.create()
+    own.start()
+    try:
+        schema.install(own.dsn())
+        with psycopg.connect(own.dsn(), autocommit=True) as conn:
+            Client(conn).new(PERSON, "project/repo", "git", repository.url)
+            hold_at_fetch(repository)
+            worker = fleet.start("--allow-host", repository.host, dsn=own.dsn())
+            standing_run(conn, worker, repository)
+        own.stop()
+        worker.says("no database")
+        repository.gate.release()
+        own.start()
+        worker.says("the database is back")
+        with psycopg.connect(own.dsn(), autocommit=True) as conn:
+            await_statuses(conn, "success")
+    finally:
+        own.stop()
 
 
 @pytest.fixture

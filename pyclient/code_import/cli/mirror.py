@@ -70,24 +70,29 @@ def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options
 
     Without a database of yours, your own server is started and the schema installed in it.
     """
+    from ..worker import start_forkserver
     from .mirror_report import describe, report
 
+    given = _worker_options(session, **options)
+    start_forkserver(given.rcs_types)
     database = find_database(session)
     with database.connect() as conn:
         mirrors = [_register(conn, source, person) for source in sources]
         wishes = [each.wish for each in mirrors if each.wish]
         if wishes:
-            store = _fulfil(conn, wishes, _worker_options(session, **options))
+            store = _fulfil(conn, wishes, given)
             for each in mirrors:
                 describe(conn, each, store)
     report(session, mirrors)
 
 
 def _worker_options(session: Session, store: Path | None, **options: Any) -> Options:
-    from ..worker.serving import served
+    from ..worker.serving import tools
     from .worker import make_options
 
-    return make_options(session, store, rcs_types=served(), release_at_once=True, **options)
+    if missing := tools()["git"]:
+        raise Failure(missing)
+    return make_options(session, store, rcs_types=("git",), release_at_once=True, **options)
 
 
 def find_database(session: Session) -> Database:

@@ -68,7 +68,7 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
     finishes what runs, the second stops the runs and gives them back. A worker that crashed may be
     started again at once.
     """
-    from ..worker import Held, Worker
+    from ..worker import CannotStart, Held, Worker
     from ..worker.serving import tools
 
     present = tools()
@@ -87,7 +87,7 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
     engine = Worker(given)
     try:
         engine.run(until=(lambda: engine.is_idle) if once else lambda: False)
-    except Held as err:
+    except (Held, CannotStart) as err:
         raise Failure(str(err)) from None
 
 

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from .engine import Options, Watcher, Worker
+from .engine import CannotStart, Options, Watcher, Worker
 from .lock import Held
+from .runs import start_forkserver
 from .work import Claims, Found, Work
 
-__all__ = ["Claims", "Found", "Held", "Options", "Watcher", "Work", "Worker"]
+__all__ = [
+    "CannotStart",
+    "Claims",
+    "Found",
+    "Held",
+    "Options",
+    "Watcher",
+    "Work",
+    "Worker",
+    "start_forkserver",
+]

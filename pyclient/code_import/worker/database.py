@@ -13,6 +13,7 @@ from psycopg import Connection, IsolationLevel
 from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from code_import.client import Client
+from code_import.errors import NotAllowed
 from code_import.wire import fetch_one, fetch_value
 
 if TYPE_CHECKING:
@@ -142,11 +143,10 @@ def prospect(conn: Connection[Any], hostname: str, rcs_types: Sequence[RcsType])
 
 def identity(conn: Connection[Any]) -> str:
     """A name for this very database that is the same by every route that leads to it."""
-    name: str = fetch_value(
-        conn,
-        """
-        select system_identifier || '-' || oid
-        from pg_control_system(), pg_database where datname = current_database()
-        """,
-    )
-    return name
+    try:
+        with conn.transaction():
+            cluster = fetch_value(conn, "select system_identifier from pg_control_system()")
+    except NotAllowed:
+        cluster = "cluster"
+    own = "select oid from pg_database where datname = current_database()"
+    return f"{cluster}-{fetch_value(conn, own)}"

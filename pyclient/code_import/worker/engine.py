@@ -46,6 +46,8 @@ WAKE_SPACING = 0.25
 """However many notifications come, a worker asks no more often than this because of them."""
 TIDY_UP = 3_600.0
 RELEASE_GRACE = 3.0
+PATIENCE = 4
+"""So many times in a row a worker is unable to start runs before it gives up."""
 LEASE_MARGIN = 0.1
 """The part of a lease that is left to a run to end in, when the database stays away."""
 FAULTS = ("0A", "22", "23", "42", "P0", "XX")
@@ -77,6 +79,10 @@ class Options:
     """Seconds that a run may go on without any output."""
     release_at_once: bool = False
     """Whether the first signal already stops the runs, not only the taking of new ones."""
+
+
+class CannotStart(Exception):
+    """This machine has no process for a run, time and again."""
 
 
 class Watcher:
@@ -112,6 +118,7 @@ class Worker:
         self._signals = Signals()
         self._stage = 0
         self._backoff = Backoff(0.25, 10)
+        self._trouble = Backoff(1, 60)
         self._reconnect_at = self._beat_at = self._find_at = self._found_at = 0.0
         self._reclaim_at = now() + ASK_AT_LEAST
         self._tidy_at = now() + spread(TIDY_UP) / 4
@@ -132,8 +139,9 @@ class Worker:
 
         The first SIGTERM or SIGINT takes nothing more and finishes what runs; the second stops
         the runs and releases them; the third kills them. Raises Held when this machine has a
-        worker already, NotYours when it belongs to another role, and psycopg.Error when there is
-        no database at the start; one that goes away later is waited for.
+        worker already, NotYours when it belongs to another role, CannotStart when the machine has
+        no processes left, and psycopg.Error when there is no database at the start; one that goes
+        away later is waited for.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
@@ -145,6 +153,7 @@ class Worker:
     def _begin(self, stack: contextlib.ExitStack) -> None:
         """Connect, lock, and take back what a crashed worker of this machine has left."""
         options = self._options
+        self._context = start_forkserver(options.rcs_types)
         self._database.open()
         stack.callback(self._database.close)
         lock = WorkerLock(
@@ -152,7 +161,6 @@ class Worker:
         )
         lock.acquire()
         stack.callback(lock.release)
-        self._context = start_forkserver(options.rcs_types)
         self._read_settings()
         for left in self._own_runs():
             logger.warning("%s was left by a crash: reclaimed", _name(left))
@@ -183,14 +191,20 @@ class Worker:
         self._heed_signals()
         for run in self._runs:
             run.enforce(self._options.time_limit, self._options.silence_limit)
-        self._untold += [run for run in self._runs if run.ended]
-        self._runs = [run for run in self._runs if not run.ended]
+        self._set_ended_aside()
         try:
             self._attend()
         except psycopg.Error as err:
             self._database_lost(err)
         if not self._database.is_open:
             self._expire()
+
+    def _set_ended_aside(self) -> None:
+        for run in [run for run in self._runs if run.ended]:
+            self._runs.remove(run)
+            self._untold.append(run)
+            if self._stage and run.died:  # Whoever stops a worker may signal its runs as well.
+                run.ending = "released"
 
     def _next_due(self) -> float:
         times = [run.look_at for run in self._runs]
@@ -202,7 +216,7 @@ class Worker:
             times.append(self._find_at)
         if self._options.listen:
             times.append(self._listener.next_attempt)
-        return min([*times, self._reclaim_at, self._tidy_at])
+        return min([*times, self._settings_at + ASK_AT_LEAST, self._reclaim_at, self._tidy_at])
 
     def _attend(self) -> None:
         """Everything that needs the database, most urgent first. Raises psycopg.Error."""
@@ -210,6 +224,8 @@ class Worker:
             if now() < self._reconnect_at:
                 return
             self._reconnect()
+        elif now() >= self._settings_at + ASK_AT_LEAST:
+            self._read_settings()
         while self._untold:
             self._tell(self._untold[0])
         if self._runs and (now() >= self._beat_at or any(run.confirming for run in self._runs)):
@@ -219,13 +235,16 @@ class Worker:
         if self._room() and now() >= self._find_at:
             self._find()
         self._keep_up()
+        self._backoff.reset()
 
     def _is_done(self, until: Callable[[], bool]) -> bool:
         if self._stage >= 3 or until():
             return True
         if self._stage == 0 or self._runs:
             return False
-        return not self._untold or not self._database.is_open
+        if self._database.is_open or self._stage == 1:
+            return all(now() > run.lease_ends for run in self._untold)
+        return True
 
     # Signals
 
@@ -250,20 +269,25 @@ class Worker:
         return self._options.limit - len(self._runs)
 
     def _wake(self) -> None:
-        self._find_at = min(self._find_at, self._found_at + WAKE_SPACING)
+        if self._trouble.failures == 0:
+            self._find_at = min(self._find_at, self._found_at + WAKE_SPACING)
 
     def _find(self) -> None:
+        """Take what there is room for. What cannot be started is given back, after some rest."""
         self._found_at = now()
-        if self._found_at >= self._settings_at + ASK_AT_LEAST:
-            self._read_settings()
         self._reclaim_at = self._found_at + ASK_AT_LEAST
         found = self._work.find(self._database, self._room())
         self._found_nothing = not found.assignments
-        for assignment in found.assignments:
-            self._start(assignment)
-        self._find_at = now() + found.again_in
+        started = [self._start(assignment) for assignment in found.assignments]
+        if all(started):
+            self._trouble.reset()
+            self._find_at = now() + found.again_in
+        elif self._trouble.failures == PATIENCE:
+            raise CannotStart("no run can be started on this machine: see the errors above")
+        else:
+            self._find_at = now() + self._trouble.next()
 
-    def _start(self, assignment: Assignment) -> None:
+    def _start(self, assignment: Assignment) -> bool:
         assert self._context is not None
         logger.info("%s started: %s", _name(assignment), _source(assignment))
         try:
@@ -277,12 +301,14 @@ class Worker:
             )
         except (OSError, EOFError) as err:
             logger.error("%s cannot be started: %s", _name(assignment), err)
-            self._database.call(lambda client: client.job_finish(assignment.id, "internal_failure"))
-            return
+            with contextlib.suppress(RunGone):
+                give_back(self._database, assignment.id)
+            return False
         run.lease_ends = self._found_at + self._settings.lease
         self._runs.append(run)
         self._beat_at = 0.0
         self._watcher.started(assignment)
+        return True
 
     def _read_settings(self) -> None:
         self._settings = self._database.ask(settings)
@@ -405,7 +431,6 @@ class Worker:
                 with contextlib.suppress(RunGone):
                     give_back(self._database, stray.id)
         logger.info("the database is back")
-        self._backoff.reset()
         self._beat_at = self._find_at = 0.0
 
     def _keep_up(self) -> None:

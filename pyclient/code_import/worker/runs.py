@@ -38,7 +38,8 @@ LONGEST_LINE = 65_536
 def start_forkserver(importers: Sequence[str]) -> ForkServerContext:
     """Start the process that runs are forked from, with everything they need imported.
 
-    It must never import from the current directory, which may be somebody's checkout.
+    It takes a moment to get ready, so begin early; calling again is free. It must never import
+    from the current directory, which may be somebody's checkout.
     """
     os.environ["PYTHONSAFEPATH"] = "1"
     context = multiprocessing.get_context("forkserver")
@@ -88,6 +89,7 @@ class RunProcess:
             daemon=True,
         )
         try:
+            _leave_a_directory_that_is_gone()
             self.process.start()
         except BaseException:
             self._control.close()
@@ -103,6 +105,11 @@ class RunProcess:
         selector.register(self._control.fileno(), EVENT_READ, self._read_control)
         selector.register(self._output.fileno(), EVENT_READ, self._read_output)
         selector.register(self.process.sentinel, EVENT_READ, self._reap)
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended without a word, and without the worker's doing."""
+        return self.ended and self.outcome is None and self.ending is None and self.lost is None
 
     @property
     def job_id(self) -> int:
@@ -232,7 +239,7 @@ class RunProcess:
             stream.close()
         if self.lost is not None and self.ending is None:
             self.write(f"stopped: {self.lost}")
-        elif self.outcome is None and self.ending is None:
+        elif self.died:
             how = signal.Signals(-exitcode).name if exitcode < 0 else f"exit code {exitcode}"
             self.write(f"the run's process ended without an outcome ({how})")
 
@@ -243,3 +250,11 @@ class RunProcess:
             if not self.ended and self.process.is_alive():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._pid, signum)
+
+
+def _leave_a_directory_that_is_gone() -> None:
+    """A process cannot be started from a current directory that was removed."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        os.chdir("/")
