@@ -104,11 +104,11 @@ begin
             from vcs.code_import_machine
         ),
         'events of imports', (
-            select jsonb_agg(jsonb_build_array(event_type, person) order by id)
+            select jsonb_agg(jsonb_build_array(event_type, person) order by code_import_id, id)
             from vcs.code_import_event where code_import_id is not null
         ),
         'events of machines', (
-            select jsonb_agg(jsonb_build_array(event_type, person) order by id)
+            select jsonb_agg(jsonb_build_array(event_type, person) order by machine_id, id)
             from vcs.code_import_event where machine_id is not null
         ),
         'logs', (select count(*) from vcs.code_import_log_file),
