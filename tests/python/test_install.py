@@ -244,7 +244,6 @@ def test_an_install_in_use_is_current_until_another_text_is_loaded(
         assert schema.is_current(conn)
 
 
-@pytest.mark.sql
 def test_what_is_changed_in_sql_is_loaded_though_no_migration_is_pending(
     empty_dsn: str, copied: schema.Sources
 ) -> None:
@@ -369,7 +368,6 @@ def test_yoyo_itself_finds_our_marks_and_its_own_tables(empty_dsn: str) -> None:
         assert list(backend.to_apply(migrations)) == []
 
 
-@pytest.mark.sql
 def test_the_tables_of_marks_are_those_that_yoyo_makes(empty_dsn: str) -> None:
     columns = (
         "select attrelid::regclass::text, attname, format_type(atttypid, atttypmod), attnotnull,"
@@ -639,7 +637,6 @@ def test_a_second_database_of_another_owner(cluster: servers.Server) -> None:
 # --- several at once ---------------------------------------------------------------------------
 
 
-@pytest.mark.sql
 def test_several_installs_of_one_database_at_once(fresh: str, cluster: servers.Server) -> None:
     script = schema.script()
     processes = [started("install", "--dsn", fresh) for _ in range(3)]
@@ -686,7 +683,6 @@ def test_an_uninstall_beside_installs_of_other_databases(cluster: servers.Server
     remove_roles(cluster)
 
 
-@pytest.mark.sql
 def test_an_upgrade_beside_a_long_reader_lets_everybody_else_through(
     dsn: str, connect: Connect
 ) -> None:
@@ -774,7 +770,6 @@ def test_the_command_asks_nobody_where_there_is_no_terminal(dsn: str) -> None:
     assert marks(dsn) == MIGRATIONS
 
 
-@pytest.mark.sql
 @pytest.mark.parametrize(
     "thing",
     [
