@@ -6,6 +6,7 @@ Standard library only: ``python3 tests`` uses it before there is a virtual envir
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +34,15 @@ def scrub(environ: MutableMapping[str, str] = os.environ) -> None:
         if name in _FORGOTTEN or name.startswith(_FORGOTTEN_PREFIXES):
             del environ[name]
     environ.update(_FIXED)
+
+
+def hear_interrupts() -> None:
+    """Let the processes of tests be interrupted.
+
+    A shell that starts us in the background has us ignore SIGINT, and our children would too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def use_private_directories(home: Path, environ: MutableMapping[str, str] = os.environ) -> None:

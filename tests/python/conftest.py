@@ -45,6 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     environment.scrub()
+    environment.hear_interrupts()
     home = servers.make_home()
     os.environ[HOME_VARIABLE] = str(home)
     environment.use_private_directories(home)

@@ -155,3 +155,17 @@ def test_benchmarks_are_named() -> None:
     )
     assert ended.returncode == 1
     assert "is one of" in ended.stderr
+
+
+def test_a_run_in_the_background_can_be_interrupted() -> None:
+    """Its children too, though the shell has it ignore the signal."""
+    code = (
+        "import os, signal, subprocess, sys; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from harness import environment; environment.hear_interrupts();"
+        "child = 'import os, signal; os.kill(os.getpid(), signal.SIGINT)';"
+        "sys.exit(-subprocess.call([sys.executable, '-c', child], stderr=subprocess.DEVNULL))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(TESTS)}, check=False
+    )
+    assert ended.returncode == signal.SIGINT

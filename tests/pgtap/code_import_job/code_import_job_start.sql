@@ -1,5 +1,5 @@
 begin;
-select plan(22);
+select plan(23);
 
 -- Given a requested job that has been due for an hour,
 select let('import', an_import());
@@ -44,6 +44,15 @@ select refused(
 select is(
     (vcs.code_import_job_start(job_of(the('pinned')), the('machine'))).state, 'running',
     'a job scheduled for this machine can'
+);
+
+-- Time goes forwards
+select let('ahead', an_import());
+update vcs._code_import_schedule set date_created = now() + interval '1 minute' where code_import_id = the('ahead');
+select results_eq(
+    $$ select date_started, heartbeat from vcs.code_import_job_start(job_of(the('ahead')), the('machine')) $$,
+    $$ values (now() + interval '1 minute', now() + interval '1 minute') $$,
+    'a run never starts before its job was made'
 );
 
 -- Refusals
