@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -373,6 +373,43 @@ def test_packs_stay_few(
         assert len(list((world.mirror.path / "objects/pack").glob("*.pack"))) <= 3
     assert_same(source, world.mirror)
     assert world.run(9, url).status == "success_nochange"
+
+
+def test_packs_that_cannot_be_put_together_are_no_failure(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST_PACKS", 1)
+    real = process.run
+
+    def run_without_room(argv: list[str], **more: Any) -> process.Finished:
+        return process.Finished(128, b"", "no room") if "repack" in argv else real(argv, **more)
+
+    monkeypatch.setattr("code_import.importers.gittool.run", run_without_room)
+    world.run(1, url)
+    source.commit()
+    assert world.run(2, url).status == "success"
+    assert "git repack failed (128): no room" in world.log[-2]
+    assert_same(source, world.mirror)
+
+
+def test_a_git_that_knows_no_geometry_puts_all_packs_into_one(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MOST_PACKS", 1)
+    real = process.run
+
+    def run_old(argv: list[str], **more: Any) -> process.Finished:
+        unknown = "--geometric=2" in argv
+        return process.Finished(129, b"", "usage: git repack") if unknown else real(argv, **more)
+
+    monkeypatch.setattr("code_import.importers.gittool.run", run_old)
+    for job_id in (1, 2, 3):
+        world.run(job_id, url)
+        source.commit("dev", parent="")  # What is kept must survive.
+    world.run(4, url)
+    assert len(list((world.mirror.path / "objects/pack").glob("*.pack"))) == 1
+    assert len(world.mirror.names("refs/keep")) == 3
+    assert_same(source, world.mirror)
 
 
 def test_sha256_repositories_are_mirrored(world: World) -> None:
@@ -954,6 +991,25 @@ def test_a_run_may_be_killed_at_any_time(
         assert_right(source, world.mirror)
         assert leftovers(world) == []
         source.commit(content="x" * 100_000 + str(seed + job_id))
+
+
+@pytest.mark.parametrize("moment", ["first", "update"])
+def test_a_run_that_is_told_to_stop_leaves_nothing(
+    world: World, source: Repository, url: str, moment: str
+) -> None:
+    if moment == "update":
+        world.run(1, url)
+        source.commit()
+    before = snapshot(world.mirror.path)
+
+    def stop(line: str) -> None:
+        if line.startswith("remote:"):
+            raise SystemExit  # As a signal handler does, in the middle of a fetch.
+
+    with pytest.raises(SystemExit):
+        world.run(2, url, log=stop)
+    assert snapshot(world.mirror.path) == before
+    assert leftovers(world) == []
 
 
 def test_what_killed_tools_left_in_a_mirror_is_in_nobodys_way(
