@@ -574,7 +574,9 @@ def test_one_machine_has_one_worker(
     for store in ("store", "another"):
         second = fleet.start(store=store)
         second.ends(code=1)
-        assert f"machine w1 has a worker already: process {first.process.pid} on" in second.log
+        assert (
+            f"is at work already: code-import worker, process {first.process.pid} on" in second.log
+        )
         assert "Traceback" not in second.log
 
 
@@ -811,11 +813,11 @@ def test_delays_grow_to_a_bound_and_start_afresh() -> None:
 
 def test_a_lock_says_who_holds_it_and_ends_with_its_holder(tmp_path: Path) -> None:
     def lock() -> WorkerLock:
-        return WorkerLock("a/b", tmp_path / "store", "1-2", tmp_path / "locks")
+        return WorkerLock("tests", "a/b", tmp_path / "store", "1-2", tmp_path / "locks")
 
     first = lock()
     first.acquire()
-    with pytest.raises(Held, match=f"process {os.getpid()} on {socket.gethostname()}"):
+    with pytest.raises(Held, match=f"tests, process {os.getpid()} on {socket.gethostname()}"):
         lock().acquire()
     first.release()
     again = lock()

@@ -45,7 +45,8 @@ FOLLOWED = 1.0
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.option(
     "--store", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
-    envvar="CODE_IMPORT_STORE", show_default="yours", help="Where the mirrors lie.",
+    envvar="CODE_IMPORT_STORE", show_envvar=True, show_default="yours",
+    help="Where the mirrors lie.",
 )  # fmt: skip
 @click.option(
     "--hostname", metavar="NAME", default=socket.gethostname, show_default="of this host",
@@ -92,7 +93,14 @@ def _worker_options(session: Session, store: Path | None, **options: Any) -> Opt
 
     if missing := tools()["git"]:
         raise Failure(missing)
-    return make_options(session, store, rcs_types=("git",), release_at_once=True, **options)
+    return make_options(
+        session,
+        store,
+        rcs_types=("git",),
+        command=f"{PROGRAM} mirror",
+        release_at_once=True,
+        **options,
+    )
 
 
 def find_database(session: Session) -> Database:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option(
     "--store", metavar="DIR", type=click.Path(file_okay=False, path_type=Path),
-    envvar="CODE_IMPORT_STORE", show_default="yours",
+    envvar="CODE_IMPORT_STORE", show_envvar=True, show_default="yours",
     help="Where the mirrors lie.",
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="Run what is due now, and end.")

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import selectors
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
 
 BEAT = 15.0
 """Seconds between heartbeats of runs that have been going for a while."""
-FIRST_BEATS = 1.0
-"""The same for runs that have just begun, whose first lines somebody may wait for."""
+FIRST_BEAT = 0.5
+"""Seconds from the start, which is a sign of life itself, to the first heartbeat."""
+LEAST_BEAT = 1.0
+"""Young runs beat more often: somebody may wait for their lines, or want them killed."""
 WAKE_SPACING = 0.25
 """However many notifications come, a worker asks no more often than this because of them."""
 TIDY_UP = 3_600.0
@@ -69,6 +72,8 @@ class Options:
     lock_folder: Path
     """Where this user's workers say that they work."""
     rcs_types: tuple[RcsType, ...]
+    command: str = "code-import worker"
+    """What others are told that is at work here."""
     allow_hosts: tuple[str, ...] = ()
     """Hosts that may be fetched from whatever the policy says, as ``host`` or ``host:port``."""
     limit: int = 3
@@ -157,7 +162,11 @@ class Worker:
         self._database.open()
         stack.callback(self._database.close)
         lock = WorkerLock(
-            options.hostname, options.store, self._database.ask(identity), options.lock_folder
+            options.command,
+            options.hostname,
+            options.store,
+            self._database.ask(identity),
+            options.lock_folder,
         )
         lock.acquire()
         stack.callback(lock.release)
@@ -305,8 +314,8 @@ class Worker:
                 give_back(self._database, assignment.id)
             return False
         run.lease_ends = self._found_at + self._settings.lease
+        self._beat_at = min(self._beat_at if self._runs else inf, now() + FIRST_BEAT)
         self._runs.append(run)
-        self._beat_at = 0.0
         self._watcher.started(assignment)
         return True
 
@@ -350,7 +359,7 @@ class Worker:
             run.has_news = False
             self._obey(run, directives.get(run.job_id, "gone"), sent + self._settings.lease)
         youngest = min((sent - run.started for run in runs), default=BEAT)
-        pause = min(BEAT, self._settings.lease / 4, max(FIRST_BEATS, youngest))
+        pause = min(BEAT, self._settings.lease / 4, max(LEAST_BEAT, youngest))
         self._beat_at = sent + spread(pause)
 
     def _obey(self, run: RunProcess, directive: str, lease_ends: float) -> None:

@@ -25,8 +25,9 @@ class Held(Exception):
         self.path = path
         self.holder = holder
         super().__init__(
-            f"machine {holder.get('machine', '?')} has a worker already:"
-            f" process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+            f"machine {holder.get('machine', '?')} is at work already:"
+            f" {holder.get('command', '?')}, process {holder.get('pid', '?')}"
+            f" on {holder.get('host', '?')}"
             f" since {holder.get('since', '?')}, store {holder.get('store', '?')}"
         )
 
@@ -39,10 +40,17 @@ class WorkerLock:
     its mirrors lie.
     """
 
-    def __init__(self, machine: str, store: Path, database: str, folder: Path) -> None:
+    def __init__(
+        self, command: str, machine: str, store: Path, database: str, folder: Path
+    ) -> None:
         name = quote(machine, safe="")
         self._paths = (folder / f"worker-{database}-{name}.lock", store / f".worker-{name}.lock")
-        self._about = {"machine": machine, "store": str(store), "host": socket.gethostname()}
+        self._about = {
+            "command": command,
+            "machine": machine,
+            "store": str(store),
+            "host": socket.gethostname(),
+        }
         self._files: list[int] = []
 
     def acquire(self) -> None:

@@ -74,7 +74,6 @@ class RunProcess:
         self.look_at = 0.0
         self.has_news = True
         self.finish_tried = False
-        self.log_file_id: int | None = None
         self.log_attempts = 0
         self._on_line = on_line
         self._selector = selector

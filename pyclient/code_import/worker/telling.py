@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from code_import.errors import BadValue, RunGone, WrongState
 
 if TYPE_CHECKING:
+    from code_import.client import Client
     from code_import.models import FinishStatus, Result
 
     from .database import Database
@@ -58,26 +59,24 @@ def _release(database: Database, run: RunProcess) -> Result | None:
 
 
 def _finish(database: Database, run: RunProcess, status: FinishStatus) -> Result:
-    """Its last lines first, which become the result's excerpt; then its log, then the end of it.
-
-    Once the end has been tried, the run may be over for the database, and only the end is told.
-    """
-    if not run.finish_tried:
-        database.call(lambda client: client.job_update_heartbeat(run.job_id, run.log.tail()))
-        _store_log(database, run)
-        run.finish_tried = True
-    return database.call(lambda client: client.job_finish(run.job_id, status, run.log_file_id))
-
-
-def _store_log(database: Database, run: RunProcess) -> None:
-    """Store the whole log, but rather lose it than the outcome."""
-    content = run.log.content()
-    if run.log_file_id is not None or not content or run.log_attempts >= LOG_ATTEMPTS:
-        return
-    run.log_attempts += 1
+    """Tell the end of a run together with its log; after a lost answer perhaps the end alone."""
+    was_tried, run.finish_tried = run.finish_tried, True
     try:
-        run.log_file_id = database.call(lambda client: client.log_file_new(run.job_id, content))
+        return database.call(lambda client: _finish_with_log(client, run, status))
     except RunGone:
-        raise
+        if not was_tried:
+            raise
+        return database.call(lambda client: client.job_finish(run.job_id, status))
     except BadValue as err:
         logger.error("run %d: its log is not kept: %s", run.job_id, err.message)
+        return database.call(lambda client: client.job_finish(run.job_id, status))
+
+
+def _finish_with_log(client: Client, run: RunProcess, status: FinishStatus) -> Result:
+    """The newest lines become the result's excerpt. A log that does not get through is left out."""
+    client.job_update_heartbeat(run.job_id, run.log.tail())
+    log_file_id = None
+    if run.log_attempts < LOG_ATTEMPTS and (content := run.log.content()):
+        run.log_attempts += 1
+        log_file_id = client.log_file_new(run.job_id, content)
+    return client.job_finish(run.job_id, status, log_file_id)
