@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import pytest
 from click.testing import CliRunner
+from psycopg.conninfo import make_conninfo
 
 from code_import.cli import main, output
 from code_import.cli.base import Command
@@ -25,6 +26,7 @@ from code_import.client import Client
 if TYPE_CHECKING:
     import psycopg
     from click.testing import Result as Outcome
+    from conftest import Roles
 
 URL = "https://example.org/repo.git"
 LONG = "gnome/evolution-data-server/with/a/rather-long/path/that-goes/on-and-on-and-on/for/ever"
@@ -520,6 +522,15 @@ def test_an_error_is_one_line_and_its_hint_for_people(cli: CommandLine) -> None:
     error, *others = cli.refused("import", "request", "1", "--once").splitlines()
     assert error == "code-import: code import job 1 is requested already (IJ429)"
     assert [line.split(":")[0] for line in others] == ["  detail", "  hint"]
+
+
+def test_the_statements_of_a_hint_can_be_copied(empty_dsn: str, roles: Roles) -> None:
+    stranger = CommandLine(make_conninfo(empty_dsn, user=roles.nobody))
+    error, hint, *statements = stranger.refused("install").splitlines()
+    assert error.endswith("(42501)")
+    assert hint.startswith("  hint: ")
+    assert statements
+    assert all(line.startswith("    grant ") and line.endswith(";") for line in statements)
 
 
 @pytest.mark.parametrize(

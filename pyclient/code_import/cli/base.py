@@ -341,7 +341,7 @@ def describe(err: click.ClickException, as_json: bool) -> str:
     state = f" ({failure.sqlstate})" if failure.sqlstate else ""
     lines = [f"{PROGRAM}: {failure.message}{state}"]
     lines += [f"  detail: {failure.detail}"] if failure.detail else []
-    lines += [f"  hint: {hint}"] if hint else []
+    lines += f"  hint: {hint}".split("\n") if hint else []  # may list statements to be copied
     return "\n".join(visible(line) for line in lines)
 
 
