@@ -148,6 +148,11 @@ def test_one_bad_source_does_not_keep_the_others(cli: Cli, checkout: Path, tmp_p
     assert "thing: mirrored" in out
 
 
+def test_a_source_may_be_named_twice(cli: Cli, checkout: Path) -> None:
+    out, _ = cli.mirror(checkout, checkout / "folder")
+    assert out.count("thing: mirrored") == 2
+
+
 def test_lines_fit_a_narrow_terminal(cli: Cli, checkout: Path) -> None:
     out, _ = cli.mirror(checkout)
     assert [
@@ -254,6 +259,15 @@ def test_what_keeps_an_import_from_running_is_said(
     assert "code-import machine online asleep" in err
     client.machine_set_online(machine.id, "tester")
     cli.mirror(checkout, "--hostname", "asleep")
+
+
+def test_a_source_of_another_type_is_left_to_it(
+    cli: Cli, checkout: Path, conn: psycopg.Connection[Any]
+) -> None:
+    Client(conn).new("tester", "thing", "hg", checkout.as_uri())
+    out, _ = cli.mirror(checkout, code=1)
+    assert "it is imported as hg, not git: thing" in out
+    assert statuses(conn) == []
 
 
 def test_a_failing_import_gets_another_chance(

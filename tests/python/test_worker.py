@@ -411,6 +411,15 @@ def test_it_keeps_to_its_limit(
     eventually(lambda: len(statuses(conn)) == 4)
 
 
+def test_excluded_hosts_are_forbidden(
+    fleet: Fleet, conn: psycopg.Connection[Any], client: Client
+) -> None:
+    client.configure("excluded_hosts", "example.net, example.org", PERSON)
+    client.new(PERSON, "project/repo", "git", "https://git.example.org/repo.git")
+    fleet.start("--once").ends()
+    assert statuses(conn) == ["failure_forbidden"]
+
+
 def test_check_says_what_can_be_imported(tmp_path: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-P", "-m", "code_import", "worker", "--check"],
@@ -430,6 +439,8 @@ def test_a_killed_run_ends_with_its_whole_group(
     hold_at_fetch(repository)
     worker = fleet.start("--allow-host", repository.host)
     group = standing_run(conn, worker, repository)
+    tail = "select logtail from vcs.code_import_job where logtail like '%Asking git://%'"
+    eventually(lambda: conn.execute(tail).fetchone(), what="the newest lines of its log")
     client.job_kill(running(conn) or 0, PERSON)
     await_statuses(conn, "killed")
     eventually(lambda: not members(group))

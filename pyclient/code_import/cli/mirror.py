@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from ..connection import Database
-    from ..worker import Options
+    from ..worker import Held, Options
     from ..worker.chosen import Wish
     from .mirror_progress import Progress
     from .mirror_report import Mirror
@@ -72,16 +72,18 @@ def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options
     Without a database of yours, your own server is started and the schema installed in it.
     """
     from ..worker import start_forkserver
+    from .mirror_progress import progress
     from .mirror_report import describe, report
 
     given = _worker_options(session, **options)
     start_forkserver(given.rcs_types)
-    database = find_database(session)
-    with database.connect() as conn:
-        mirrors = [_register(conn, source, person) for source in sources]
-        wishes = [each.wish for each in mirrors if each.wish]
-        if wishes:
-            store = _fulfil(conn, wishes, given)
+    with progress() as shown:
+        shown.busy("database", "getting ready")
+        with _find_database(session).connect() as conn:
+            mirrors = [_register(conn, source, person) for source in sources]
+            wishes = _share([each for each in mirrors if each.wish])
+            shown.idle("database")
+            store = _fulfil(conn, wishes, given, shown) if wishes else given.store
             for each in mirrors:
                 describe(conn, each, store)
     report(session, mirrors)
@@ -103,7 +105,7 @@ def _worker_options(session: Session, store: Path | None, **options: Any) -> Opt
     )
 
 
-def find_database(session: Session) -> Database:
+def _find_database(session: Session) -> Database:
     """The database, with the schema in it: installed here only if the server is our own."""
     from .. import connection, schema
 
@@ -128,6 +130,8 @@ def _register(conn: psycopg.Connection[Any], source: str, person: str) -> Mirror
         imp, is_new = register(conn, Client(conn), place, person)
         if place.path is not None:
             policy.allow_path(place.path)
+        if imp.rcs_type != "git":
+            raise NotASource(f"it is imported as {imp.rcs_type}, not git: {imp.target}")
         each.wish = Wish(imp, person, imp.date_created if is_new else None)
     except NotASource as err:
         each.problem = str(err)
@@ -136,35 +140,47 @@ def _register(conn: psycopg.Connection[Any], source: str, person: str) -> Mirror
     return each
 
 
-def _fulfil(conn: psycopg.Connection[Any], wishes: Sequence[Wish], options: Options) -> Path:
+def _share(mirrors: Sequence[Mirror]) -> list[Wish]:
+    """The wishes of some mirrors, one for each import however often it was named."""
+    wishes: dict[int, Wish] = {}
+    for each in mirrors:
+        assert each.wish is not None
+        each.wish = wishes.setdefault(each.wish.imp.id, each.wish)
+    return list(wishes.values())
+
+
+def _fulfil(
+    conn: psycopg.Connection[Any], wishes: Sequence[Wish], options: Options, shown: Progress
+) -> Path:
     """Have the wishes run, here or by the worker that this machine has. Returns its store."""
-    from ..worker import Held, Worker
+    from ..worker import CannotStart, Held, Worker
     from ..worker.chosen import Errand
-    from .mirror_progress import progress
 
     store = options.store
-    with progress() as shown:
-        errand = Errand(wishes, options.hostname, shown)
-        while not errand.is_done:
-            worker = Worker(options, errand, errand)
-            try:
-                worker.run(until=lambda: errand.is_done)
-            except Held as held:
-                store = Path(held.holder.get("store", store))
-                _follow(conn, wishes, options.hostname, shown)
-            else:
-                store = options.store
-                if worker.was_stopped:
-                    raise click.exceptions.Exit(INTERRUPTED)
+    errand = Errand(wishes, options.hostname, shown)
+    while not errand.is_done:
+        worker = Worker(options, errand, errand)
+        try:
+            worker.run(until=lambda: errand.is_done)
+        except Held as held:
+            store = Path(held.holder.get("store", store))
+            _follow(conn, wishes, held, shown)
+        except CannotStart as err:
+            raise Failure(str(err)) from None
+        else:
+            store = options.store
+            if worker.was_stopped:
+                raise click.exceptions.Exit(INTERRUPTED)
     return store
 
 
 def _follow(
-    conn: psycopg.Connection[Any], wishes: Sequence[Wish], hostname: str, shown: Progress
+    conn: psycopg.Connection[Any], wishes: Sequence[Wish], held: Held, shown: Progress
 ) -> None:
     """Leave the work to this machine's worker for a moment, and show how it goes."""
     from .. import reading
 
+    hostname = str(held.holder.get("machine"))
     machine = reading.machine(conn, hostname)
     if machine is not None and machine.state != "online":
         raise Failure(
@@ -175,5 +191,5 @@ def _follow(
         for wish in wishes:
             if not wish.is_over:
                 wish.pursue(conn)
-                shown.follow(wish.imp.target, wish.tail)
+                shown.follow(wish.imp.target, wish.tail or f"waiting, since {held}")
         time.sleep(FOLLOWED / 4)

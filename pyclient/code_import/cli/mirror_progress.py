@@ -47,6 +47,12 @@ class Progress(Watcher):
         """Show a line."""
         print(f"{about}: {text}", file=sys.stderr, flush=True)
 
+    def busy(self, about: str, text: str) -> None:
+        """Show that something goes on, where that can be taken away again."""
+
+    def idle(self, about: str) -> None:
+        """Take it away."""
+
     def follow(self, about: str, tail: str) -> None:
         """Show the newest line of a run that another worker has, once."""
         newest = tail.rpartition("\n")[2]
@@ -100,8 +106,14 @@ class _Live(Progress):
             self._tasks[about] = self._bars.add_task(text, about=about, total=None)
         self._bars.update(self._tasks[about], description=text)
 
+    def busy(self, about: str, text: str) -> None:
+        self.say(about, text)
+
     def ended(self, assignment: Assignment, result: Result | None, outcome: Outcome | None) -> None:
-        task = self._tasks.pop(assignment.target, None)
+        self.idle(assignment.target)
+
+    def idle(self, about: str) -> None:
+        task = self._tasks.pop(about, None)
         if task is not None:
             self._bars.remove_task(task)
 
