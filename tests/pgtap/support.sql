@@ -179,7 +179,8 @@ begin
         and (v_hint is null or v_hint ~ '^($|[[:upper:]"].*\.$|[[:lower:]]\w*_.*\.$)'),
         p_description
     ) || case when v_code is distinct from p_code or v_relation is distinct from p_relation
-        then E'\n' || tap.diag(format('got %s %s: %s (hint: %s)', v_code, v_relation, v_message, v_hint))
+        then E'\n' || tap.diag(format('got %s %s: %s (hint: %s)', v_code, v_relation, v_message,
+            v_hint))
         else ''
     end;
 end;

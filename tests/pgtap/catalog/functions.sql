@@ -5,8 +5,8 @@ select plan(16);
 create temporary view ours as
 select
     function.oid, function.oid::regprocedure as signature, function.proname, function.proowner,
-    function.prosecdef, function.provolatile, function.proconfig, function.proargnames, function.proargmodes,
-    function.prorettype, function.prolang, function.prosrc,
+    function.prosecdef, function.provolatile, function.proconfig, function.proargnames,
+    function.proargmodes, function.prorettype, function.proacl, function.prosrc,
     function.proname !~ '^_' as is_public,
     obj_description(function.oid, 'pg_proc') as comment
 from pg_proc as function
@@ -23,13 +23,13 @@ select is_empty(
     'every function belongs to code_import_owner'
 );
 select is_empty(
-    $$ select signature from ours, aclexplode(coalesce((select proacl from pg_proc where oid = ours.oid), acldefault('f', proowner)))
+    $$ select signature from ours, aclexplode(coalesce(proacl, acldefault('f', proowner)))
        where grantee = 0 $$,
     'no function is executable by PUBLIC'
 );
 select is_empty(
     $$ select signature, grantee::regrole
-       from ours, aclexplode((select proacl from pg_proc where oid = ours.oid))
+       from ours, aclexplode(proacl)
        where not is_public and grantee <> proowner $$,
     'no helper is granted to anybody'
 );
@@ -42,25 +42,29 @@ select is_empty(
     'whatever writes does so as the owner: callers have no right to'
 );
 select is_empty(
-    $$ select signature from ours where provolatile = 'i' and prosrc ~* '\m(now\(|(from|join) vcs\._?code_import|current_setting|session_user)' $$,
+    $$ select signature from ours where provolatile = 'i'
+       and prosrc ~* '\m(now\(|(from|join) vcs\._?code_import|current_setting|session_user)' $$,
     'nothing that reads tables, time or settings is called immutable'
 );
 select is_empty(
     $$ select signature from ours
        where is_public and exists (
-           select from unnest(proargnames, coalesce(proargmodes, array_fill('i'::"char", array[coalesce(cardinality(proargnames), 0)]))) as parameter (name, mode)
-           where parameter.mode in ('i', 'b', 'v') and parameter.name !~ '^p_[a-z_]+$'
+           select from unnest(proargnames, proargmodes) as parameter (name, mode)
+           where coalesce(parameter.mode, 'i') in ('i', 'b', 'v') and parameter.name !~ '^p_[a-z_]+$'
        ) $$,
     'every parameter of a public function is called p_something'
 );
 select is_empty(
-    $$ select signature from ours where is_public and prorettype in ('numeric'::regtype, 'varchar'::regtype, 'timestamp'::regtype) $$,
+    $$ select signature from ours
+       where is_public
+         and prorettype in ('numeric'::regtype, 'varchar'::regtype, 'timestamp'::regtype) $$,
     'ids are bigint, times timestamptz, names text'
 );
 
 -- Comments: the contract of each call
 select is_empty(
-    'select signature from ours where is_public and comment is null', 'every public function has a comment'
+    'select signature from ours where is_public and comment is null',
+    'every public function has a comment'
 );
 select is_empty(
     $$ select signature, split_part(comment, E'\n', 1) from ours
@@ -81,13 +85,15 @@ select is_empty(
 select is_empty(
     $$ select signature from ours where is_public and provolatile = 'v' and comment !~ '\nevent   '
          and proname not in (
-             'code_import_job_new', 'code_import_job_delete_pending', 'code_import_job_update_heartbeat',
+             'code_import_job_new', 'code_import_job_delete_pending',
+             'code_import_job_update_heartbeat',
              'code_import_job_update_heartbeats', 'code_import_log_file_new') $$,
     'whatever changes a record names its event; heartbeats, logs and the next job have none'
 );
 select is_empty(
     $$ select signature, needs.code from ours
-       join (values ('p_code_import_id', 'IJ404'), ('p_machine_id', 'IJ404'), ('p_job_id', 'IJ410'), ('p_person', 'IJ400'),
+       join (values ('p_code_import_id', 'IJ404'), ('p_machine_id', 'IJ404'), ('p_job_id', 'IJ410'),
+           ('p_person', 'IJ400'),
                     ('p_hostname', 'IJ400')) as needs (name, code) on needs.name = any (proargnames)
        where is_public and provolatile = 'v' and comment !~ ('\nerror   ' || needs.code) $$,
     'who takes an import, a machine, a job, a person or a host says how a wrong one is refused'

@@ -5,23 +5,27 @@ select plan(27);
 create temporary table page (kinds text[], functions text[]);
 insert into page values
     ('{operator,reader,worker}', array[
-        'code_import_job_get', 'code_import_job_is_overdue', 'code_import_job_reclaimable', 'code_import_job_next_due']),
+        'code_import_job_get', 'code_import_job_is_overdue', 'code_import_job_reclaimable',
+        'code_import_job_next_due']),
     ('{operator,worker}', array[
-        'code_import_job_claim', 'code_import_job_for_machine', 'code_import_job_start', 'code_import_job_update_heartbeat',
-        'code_import_job_update_heartbeats', 'code_import_log_file_new', 'code_import_job_finish', 'code_import_job_finish_many',
+        'code_import_job_claim', 'code_import_job_for_machine', 'code_import_job_start',
+        'code_import_job_update_heartbeat', 'code_import_job_update_heartbeats',
+        'code_import_log_file_new', 'code_import_job_finish', 'code_import_job_finish_many',
         'code_import_job_release', 'code_import_job_reclaim']),
     ('{operator,reclaimer,worker}', array['code_import_job_reclaim_stale', 'code_import_tidy_up']),
     ('{operator}', array[
-        'code_import_new', 'code_import_new_many', 'code_import_update', 'code_import_set_url', 'code_import_delete',
-        'code_import_request', 'code_import_request_again', 'code_import_try_again', 'code_import_job_new',
-        'code_import_job_delete_pending', 'code_import_job_request', 'code_import_job_kill', 'code_import_job_schedule',
-        'code_import_machine_new', 'code_import_machine_set_online', 'code_import_machine_set_quiescing',
-        'code_import_machine_set_offline', 'code_import_machine_delete', 'code_import_machine_disown', 'code_import_configure']);
+        'code_import_new', 'code_import_new_many', 'code_import_update', 'code_import_set_url',
+        'code_import_delete', 'code_import_request', 'code_import_request_again',
+        'code_import_try_again', 'code_import_job_new', 'code_import_job_delete_pending',
+        'code_import_job_request', 'code_import_job_kill', 'code_import_job_schedule',
+        'code_import_machine_new', 'code_import_machine_set_online',
+        'code_import_machine_set_quiescing', 'code_import_machine_set_offline',
+        'code_import_machine_delete', 'code_import_machine_disown', 'code_import_configure']);
 create temporary table kind as
 select unnest(array['operator', 'worker', 'reader', 'reclaimer', 'nobody', 'owner']) as name;
 grant select on page, kind to public;
 
--- Whether this call is stopped for want of a right. Null arguments: who has the right is refused otherwise.
+-- Whether a call is stopped for want of a right. Who has it is refused for the null arguments.
 create function pg_temp.is_denied(p_sql text) returns boolean language plpgsql as $$
 begin
     execute p_sql;
@@ -49,7 +53,8 @@ where relation.relnamespace = 'vcs'::regnamespace and relation.relkind in ('r', 
 grant select on call, relation to public;
 
 select bag_eq(
-    'select unnest(functions) from page', 'select name from call', 'every public function is on the page'
+    'select unnest(functions) from page', 'select name from call',
+    'every public function is on the page'
 );
 
 create temporary table tried (kind text, what text, is_denied boolean);
@@ -86,18 +91,23 @@ select bag_eq(
 )
 from kind where name <> 'owner';
 select bag_eq(
-    format($$ select what from tried where kind = %L and what like 'select %%' and not is_denied $$, name),
-    format($$ select 'select ' || name from relation where is_view and %L in ('operator', 'worker', 'reader') $$, name),
-    format('%s may read %s', name, case when name in ('operator', 'worker', 'reader') then 'the views, and no table' else 'nothing' end)
+    format($$ select what from tried where kind = %L and what like 'select %%' and not is_denied $$,
+        name),
+    format($$ select 'select ' || name from relation where is_view
+        and %L in ('operator', 'worker', 'reader') $$, name),
+    format('%s may read %s', name, case when name in ('operator', 'worker',
+        'reader') then 'the views, and no table' else 'nothing' end)
 )
 from kind where name <> 'owner';
 select is_empty(
-    format($$ select what from tried where kind = %L and not is_denied and what ~ '^(insert|delete|truncate|lock|create|helper|owner)' $$, name),
+    format($$ select what from tried where kind = %L and not is_denied
+        and what ~ '^(insert|delete|truncate|lock|create|helper|owner)' $$, name),
     format('%s may write nothing itself, create nothing, and call no helper', name)
 )
 from kind where name <> 'owner';
 select is(
-    (select count(*) from tried where kind = name), (select count(*) from tried where kind = 'nobody'),
+    (select count(*) from tried where kind = name), (select count(*) from tried
+        where kind = 'nobody'),
     format('%s was tried on everything', name)
 )
 from kind where name <> 'owner';
@@ -107,17 +117,20 @@ set local session authorization tester_owner;
 select lives_ok($$ select an_import() $$, 'a member of code_import_owner may register');
 select lives_ok($$ select * from vcs.code_import_job_for_machine('anvil', 1) $$, 'and claim');
 reset session authorization;
-select is((select owner_role from vcs.code_import_machine where hostname = 'anvil'), null, 'and owns no machine by it');
+select is((select owner_role from vcs.code_import_machine where hostname = 'anvil'), null,
+    'and owns no machine by it');
 
 -- Groups, not logins
 select is_empty(
     $$ select rolname from pg_roles where rolname like 'code\_import\_%'
-       and (rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolbypassrls or rolreplication) $$,
+       and (rolcanlogin or rolsuper or rolcreaterole or rolcreatedb or rolbypassrls
+           or rolreplication) $$,
     'no role of ours can log in or has a right of the cluster'
 );
 select bag_eq(
     $$ select rolname from pg_roles where rolname like 'code\_import\_%' $$,
-    $$ select unnest(array['code_import_owner', 'code_import_reader', 'code_import_worker', 'code_import_operator', 'code_import_reclaimer']::name[]) $$,
+    $$ select unnest(array['code_import_owner', 'code_import_reader', 'code_import_worker',
+       'code_import_operator', 'code_import_reclaimer']::name[]) $$,
     'these are the roles'
 );
 select is_empty(

@@ -7,7 +7,8 @@ select run_to(the('import'), 'success');
 select let('results', count(*)) from vcs.code_import_result where code_import_id = the('import');
 create temporary table was as select * from vcs.code_import where id = the('import');
 select mark();
-select lives_ok($$ select vcs.code_import_delete(the('import'), 'bob') $$, 'an import can be deleted');
+select lives_ok($$ select vcs.code_import_delete(the('import'), 'bob') $$,
+    'an import can be deleted');
 select is_empty($$ select * from vcs.code_import where id = the('import') $$, 'it is gone');
 select is(job_of(the('import')), null, 'and its job');
 select results_eq(
@@ -17,15 +18,18 @@ select results_eq(
 );
 select is(
     (select data from happened()) @> (select jsonb_build_object(
-        'id', id, 'target', target, 'url', url, 'registrant', registrant, 'review_status', review_status) from was),
+        'id', id, 'target', target, 'url', url, 'registrant', registrant, 'review_status',
+        review_status) from was),
     true, 'its data is the whole record'
 );
 select is(
-    (select count(*) from vcs.code_import_result where code_import_id = the('import')), the('results'),
+    (select count(*) from vcs.code_import_result where code_import_id = the('import')),
+    the('results'),
     'its results stay'
 );
 select is(
-    (select string_agg(event_type, ' ' order by id) from vcs.code_import_event where code_import_id = the('import')),
+    (select string_agg(event_type, ' ' order by id) from vcs.code_import_event
+        where code_import_id = the('import')),
     'create start publish finish delete', 'and its events'
 );
 select lives_ok(
@@ -37,12 +41,14 @@ from was;
 -- In any state of the job
 select let('pinned', an_import());
 select vcs.code_import_job_schedule(job_of(the('pinned')), a_machine());
-select lives_ok($$ select vcs.code_import_delete(the('pinned')) $$, 'with a scheduled job, by nobody in particular');
+select lives_ok($$ select vcs.code_import_delete(the('pinned')) $$,
+    'with a scheduled job, by nobody in particular');
 select let('running', an_import());
 select let('run', a_run(the('running')));
 select lives_ok($$ select vcs.code_import_delete(the('running')) $$, 'with a running job');
 select is(
-    (select string_agg(event_type, ' ' order by id) from vcs.code_import_event where code_import_id = the('running')),
+    (select string_agg(event_type, ' ' order by id) from vcs.code_import_event
+        where code_import_id = the('running')),
     'create start delete', 'the event of its start stays'
 );
 select refused(sql, 'IJ410', 'code_import_job', format('its worker is told by IJ410: %s', what))
@@ -56,16 +62,19 @@ from (values
 
 -- Refusals
 select refused(
-    $$ select vcs.code_import_delete(the('import')) $$, 'IJ404', 'code_import', 'what is gone cannot be deleted'
+    $$ select vcs.code_import_delete(the('import')) $$, 'IJ404', 'code_import',
+    'what is gone cannot be deleted'
 );
 select refused(
     $$ select vcs.code_import_delete(null) $$, 'IJ400', 'code_import', 'an import is needed'
 );
 select refused(
-    $$ select vcs.code_import_delete(an_import(), '') $$, 'IJ400', 'code_import', 'a person that is given has to be a name'
+    $$ select vcs.code_import_delete(an_import(), '') $$, 'IJ400', 'code_import',
+    'a person that is given has to be a name'
 );
 
-select callable_by('vcs.code_import_delete(bigint, text)', array['operator'], 'operators may delete imports');
+select callable_by('vcs.code_import_delete(bigint, text)', array['operator'],
+    'operators may delete imports');
 select rules_hold();
 select * from finish();
 rollback;

@@ -4,9 +4,11 @@ select plan(212);
 -- --- What is made ------------------------------------------------------------------------------
 
 select mark();
-select let('import', id) from vcs.code_import_new('ada', 'project/repo', 'git', 'https://example.org/repo');
+select let('import', id) from vcs.code_import_new('ada', 'project/repo', 'git',
+    'https://example.org/repo');
 select results_eq(
-    $$ select date_created, registrant, owner, assignee, target, rcs_type, url, cvs_root, cvs_module,
+    $$ select date_created, registrant, owner, assignee, target, rcs_type, url, cvs_root,
+       cvs_module,
               review_status, update_interval, effective_update_interval, date_last_successful,
               consecutive_failure_count
        from vcs.code_import where id = the('import') $$,
@@ -43,7 +45,8 @@ select results_eq(
     $$ select jsonb_build_object(
            'id', the('rich'), 'registrant', 'ada', 'owner', 'bob', 'assignee', null,
            'target', 'project/rich', 'rcs_type', 'git', 'url', 'https://example.org/rich',
-           'cvs_root', null, 'cvs_module', null, 'review_status', 'new', 'update_interval', 'P1DT2H',
+           'cvs_root', null, 'cvs_module', null, 'review_status', 'new', 'update_interval',
+           'P1DT2H',
            'effective_update_interval', 'P1DT2H', 'date_last_successful', null,
            'consecutive_failure_count', 0) $$,
     'its data is the whole record, intervals as ISO 8601 whatever the caller''s settings'
@@ -58,10 +61,12 @@ from vcs.code_import_event where event_type = 'create' and code_import_id = the(
 
 select is(
     job_of(an_import(status)) is not null, status = 'reviewed',
-    format('an import that is %s has %s job', status, case status when 'reviewed' then 'a' else 'no' end)
+    format('an import that is %s has %s job', status,
+        case status when 'reviewed' then 'a' else 'no' end)
 )
 from unnest(array['new', 'invalid', 'reviewed', 'suspended', 'failing']) as given (status);
-select let(type, an_import(p_rcs_type => type)) from unnest(array['git', 'svn', 'hg', 'bzr', 'cvs']) as given (type);
+select let(type, an_import(p_rcs_type => type)) from unnest(array['git', 'svn', 'hg', 'bzr',
+    'cvs']) as given (type);
 select is(
     effective_update_interval, case type when 'cvs' then interval '12 h' else interval '6 h' end,
     format('the interval of %s is %s', type, effective_update_interval)
@@ -77,7 +82,8 @@ from unnest(array['1 microsecond', '1 s', '10 years']) as given (good);
 -- --- Sources -----------------------------------------------------------------------------------
 
 -- Is this a url of a git import? "ok", or the SQLSTATE and the constraint.
-create function pg_temp.told(p_url text, p_type text default 'git') returns text language plpgsql as $$
+create function pg_temp.told(p_url text,
+    p_type text default 'git') returns text language plpgsql as $$
 declare
     v_constraint text;
 begin
@@ -104,11 +110,13 @@ select is(pg_temp.told(url), 'IJ400', format('%s is no source', why))
 from (values
     (null, 'null'), ('', 'nothing'), ('example.org/a', 'a url without a scheme'),
     ('repo', 'a word'), ('./repo', 'a relative path'), ('../repo', 'a path that climbs'),
-    ('https://', 'a scheme'), ('https:///a', 'a url without a host'), ('file://', 'a file without a path'),
+    ('https://', 'a scheme'), ('https:///a', 'a url without a host'),
+    ('file://', 'a file without a path'),
     ('file:///', 'the root of all files'), ('/', 'the root directory'),
     ('rsync://example.org/a', 'rsync'), ('javascript://example.org/a', 'a script'),
     ('ext::sh -c true', 'a remote helper'), ('ext::sh', 'a remote helper in one word'),
-    ('fd::3', 'a file descriptor'), ('gopher://example.org/a', 'gopher'), ('data:text/plain,a', 'data'),
+    ('fd::3', 'a file descriptor'), ('gopher://example.org/a', 'gopher'),
+    ('data:text/plain,a', 'data'),
     ('https://bob:secret@example.org/a', 'a url with a password'),
     ('https://bob:@example.org/a', 'a url with an empty password'),
     ('https://:secret@example.org/a', 'a url with only a password'),
@@ -122,9 +130,12 @@ from (values
     ('https://example.org/a b', 'a space'), (' https://example.org/a', 'a space before'),
     ('https://example.org/a ', 'a space after'), (E'https://example.org/a\tb', 'a tab'),
     (E'https://example.org/a\nb', 'a new line'), (E'https://example.org/a\rb', 'a carriage return'),
-    (E'https://example.org/a\u007fb', 'a delete character'), (E'https://example.org/\u0001', 'a control character'),
-    ('https://example.org:port/a', 'a port that is no number'), ('https://example.org:0/a', 'port 0'),
-    ('https://example.org:65536/a', 'port 65536'), ('https://example.org:99999999999/a', 'a huge port'),
+    (E'https://example.org/a\u007fb', 'a delete character'),
+    (E'https://example.org/\u0001', 'a control character'),
+    ('https://example.org:port/a', 'a port that is no number'),
+    ('https://example.org:0/a', 'port 0'),
+    ('https://example.org:65536/a', 'port 65536'), ('https://example.org:99999999999/a',
+        'a huge port'),
     ('https://example.org/' || repeat('x', 1981), 'a url of 2,001 characters')
 ) as given (url, why);
 
@@ -172,7 +183,8 @@ from (values
     ('https://same.org/1', 'https://same.org/1?x', 'a query counts')
 ) as given (a, b, why);
 select is(
-    (select url from vcs.code_import where url ilike 'ssh://git@same.org/13/a%' or url = 'git@same.org:13/a'),
+    (select url from vcs.code_import where url ilike 'ssh://git@same.org/13/a%'
+        or url = 'git@same.org:13/a'),
     'git@same.org:13/a',
     'a url is stored as given'
 );
@@ -183,7 +195,8 @@ returns text language plpgsql as $$
 declare
     v_constraint text;
 begin
-    perform vcs.code_import_new('ada', 'told/x' || nextval('tap.serial'), 'cvs', p_url, p_root, p_module);
+    perform vcs.code_import_new('ada', 'told/x' || nextval('tap.serial'), 'cvs', p_url, p_root,
+        p_module);
     return 'ok';
 exception when others then
     get stacked diagnostics v_constraint = constraint_name;
@@ -194,19 +207,23 @@ select is(pg_temp.told_cvs(root, module), 'ok', format('%s %s is a source', root
 from (values
     (':pserver:anonymous@example.org:/cvs', 'a'), (':pserver:anonymous@example.org:/cvs', 'b'),
     (':pserver:bob@example.org:2401/cvs', 'a'), (':ext:bob@example.org:/cvs', 'a'),
-    ('bob@example.org:/cvs', 'a'), ('example.org:/cvs', 'a/b'), ('/srv/cvs', 'a'), (':local:/srv/cvs', 'a')
+    ('bob@example.org:/cvs', 'a'), ('example.org:/cvs', 'a/b'), ('/srv/cvs', 'a'),
+    (':local:/srv/cvs', 'a')
 ) as given (root, module);
 select is(pg_temp.told_cvs(root, module, url), 'IJ400', format('no source: %s', why))
 from (values
     (':pserver:bob:secret@example.org:/cvs', 'a', null, 'a root with a password'),
     (':pserver:bob:@example.org:/cvs', 'a', null, 'a root with an empty password'),
     ('bob:secret@example.org:/cvs', 'a', null, 'a root with a password and no method'),
-    (null, 'a', null, 'no root'), ('/srv/cvs', null, null, 'no module'), (null, null, null, 'neither'),
+    (null, 'a', null, 'no root'), ('/srv/cvs', null, null, 'no module'),
+    (null, null, null, 'neither'),
     ('', 'a', null, 'an empty root'), ('/srv/cvs', '', null, 'an empty module'),
     ('/srv/cvs', 'a', 'https://example.org/z', 'a url besides'),
     (null, null, 'https://example.org/z', 'a url instead'),
-    ('-d', 'a', null, 'a root that is an option'), ('/srv/cvs', '-d', null, 'a module that is an option'),
-    ('/srv/c vs', 'a', null, 'a root with a space'), ('/srv/cvs', E'a\nb', null, 'a module of two lines'),
+    ('-d', 'a', null, 'a root that is an option'), ('/srv/cvs', '-d', null,
+        'a module that is an option'),
+    ('/srv/c vs', 'a', null, 'a root with a space'), ('/srv/cvs', E'a\nb', null,
+        'a module of two lines'),
     ('/' || repeat('x', 2000), 'a', null, 'a root of 2,001 characters'),
     ('/srv/cvs', repeat('x', 2001), null, 'a module of 2,001 characters')
 ) as given (root, module, url, why);
@@ -235,16 +252,22 @@ end;
 $$;
 select is(pg_temp.target(target), 'ok', format('%s is a target', left(target, 20)))
 from unnest(array[
-    'a', 'A', '0', '_a', '+a', 'a.b', 'a..b', 'a-b', 'a/b', 'a/b/c/d/e', 'gtk+/gtk+3.0', 'a.', 'a.gitx', 'git', 'lock',
+    'a', 'A', '0', '_a', '+a', 'a.b', 'a..b', 'a-b', 'a/b', 'a/b/c/d/e', 'gtk+/gtk+3.0', 'a.',
+    'a.gitx', 'git', 'lock',
     repeat('x', 200)
 ]) as given (target);
 select is(pg_temp.target(target), 'IJ400', format('no target: %s', why))
 from (values
-    (null, 'null'), ('', 'nothing'), ('/a', 'an absolute path'), ('a/', 'a trailing slash'), ('a//b', 'an empty part'),
-    ('.', 'a dot'), ('..', 'two dots'), ('../a', 'a path that climbs'), ('a/../b', 'a path that climbs within'),
-    ('.a', 'a hidden part'), ('a/.b', 'a hidden part within'), ('-a', 'an option'), ('a/-b', 'an option within'),
-    ('a.git', 'a .git ending'), ('a.git/b', 'a .git ending within'), ('a.lock', 'a .lock ending'), ('a/b.lock/c', 'a .lock ending within'),
-    ('a b', 'a space'), ('a\b', 'a backslash'), ('a:b', 'a colon'), ('a@b', 'an at sign'), ('a~b', 'a tilde'), ('ä', 'an umlaut'),
+    (null, 'null'), ('', 'nothing'), ('/a', 'an absolute path'), ('a/', 'a trailing slash'),
+    ('a//b', 'an empty part'),
+    ('.', 'a dot'), ('..', 'two dots'), ('../a', 'a path that climbs'),
+    ('a/../b', 'a path that climbs within'),
+    ('.a', 'a hidden part'), ('a/.b', 'a hidden part within'), ('-a', 'an option'),
+    ('a/-b', 'an option within'),
+    ('a.git', 'a .git ending'), ('a.git/b', 'a .git ending within'), ('a.lock', 'a .lock ending'),
+    ('a/b.lock/c', 'a .lock ending within'),
+    ('a b', 'a space'), ('a\b', 'a backslash'), ('a:b', 'a colon'), ('a@b', 'an at sign'),
+    ('a~b', 'a tilde'), ('ä', 'an umlaut'),
     (E'a\n', 'a new line at the end'), (E'a\nb', 'two lines'), (repeat('x', 201), '201 characters')
 ) as given (target, why);
 select is(
@@ -265,29 +288,38 @@ exception when others then
 end;
 $$;
 select refused(sql, '23505', 'code_import', format('the %s is there already', what))
-    || E'\n' || matches(pg_temp.detail_of(sql), '\m' || the('import') || '\M', format('DETAIL names the import that has the %s', what))
+    || E'\n' || matches(pg_temp.detail_of(sql), '\m' || the('import') || '\M',
+        format('DETAIL names the import that has the %s', what))
 from (values
-    ('target', $$ select vcs.code_import_new('eve', 'project/repo', 'git', 'https://example.org/eve') $$),
-    ('source', $$ select vcs.code_import_new('eve', 'project/eve', 'git', 'https://example.org/repo') $$)
+    ('target', $$ select vcs.code_import_new('eve', 'project/repo', 'git',
+        'https://example.org/eve') $$),
+    ('source', $$ select vcs.code_import_new('eve', 'project/eve', 'git',
+        'https://example.org/repo') $$)
 ) as given (what, sql);
 select refused(
-    format($$ select vcs.code_import_new(%s) $$, arguments), 'IJ400', 'code_import', format('refused: %s', why)
+    format($$ select vcs.code_import_new(%s) $$, arguments), 'IJ400', 'code_import',
+        format('refused: %s', why)
 )
 from (values
     ($a$ null, 'x/y', 'git', 'https://example.org/y' $a$, 'no registrant'),
     ($a$ '', 'x/y', 'git', 'https://example.org/y' $a$, 'an empty registrant'),
     ($a$ 'ada', 'x/y', 'tla', 'https://example.org/y' $a$, 'an unknown type'),
     ($a$ 'ada', 'x/y', null, 'https://example.org/y' $a$, 'no type'),
-    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_review_status => 'done' $a$, 'an unknown status'),
+    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_review_status => 'done' $a$,
+        'an unknown status'),
     ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_review_status => null $a$, 'no status'),
     ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_owner => '' $a$, 'an empty owner'),
-    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '0' $a$, 'an interval of nothing'),
-    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '-1 s' $a$, 'a negative interval'),
-    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '10 years 1 s' $a$, 'an interval of more than 10 years')
+    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '0' $a$,
+        'an interval of nothing'),
+    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '-1 s' $a$,
+        'a negative interval'),
+    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '10 years 1 s' $a$,
+        'an interval of more than 10 years')
 ) as given (arguments, why);
 
 select callable_by(
-    'vcs.code_import_new(text, text, text, text, text, text, text, text, interval)', array['operator'],
+    'vcs.code_import_new(text, text, text, text, text, text, text, text, interval)',
+    array['operator'],
     'operators may register imports'
 );
 select rules_hold();

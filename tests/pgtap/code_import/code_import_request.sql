@@ -6,7 +6,8 @@ select let('import', an_import());
 select move(the('import'), p_date_due => now() + interval '5 h');
 select mark();
 select results_eq(
-    $$ select id, date_due, requesting_user, state from vcs.code_import_request(the('import'), 'bob') $$,
+    $$ select id, date_due, requesting_user, state from vcs.code_import_request(the('import'),
+       'bob') $$,
     $$ values (job_of(the('import')), now(), 'bob'::text, 'pending'::text) $$,
     'an import requested before it is due is due now, for the requester'
 );
@@ -18,7 +19,8 @@ select results_eq(
 select let('overdue', an_import());
 select move(the('overdue'), p_date_due => now() - interval '1 h');
 select is(
-    (vcs.code_import_request(the('overdue'), 'bob')).date_due, now() - interval '1 h', 'an overdue one keeps its date'
+    (vcs.code_import_request(the('overdue'), 'bob')).date_due, now() - interval '1 h',
+    'an overdue one keeps its date'
 );
 
 -- Requested already
@@ -52,7 +54,8 @@ select matches(
 -- The requester of one run is not that of the next
 select let('job', a_run(the('import')));
 select is(
-    (vcs.code_import_job_finish(the('job'), 'success')).requesting_user, 'bob', 'the result names the requester'
+    (vcs.code_import_job_finish(the('job'), 'success')).requesting_user, 'bob',
+    'the result names the requester'
 );
 select is(
     (select requesting_user from vcs.code_import_job where code_import_id = the('import')), null,
@@ -78,12 +81,17 @@ select refused(
     $$ select vcs.code_import_request(the('running'), 'eve') $$,
     'IJ423', 'code_import_job', 'also when what runs was requested'
 );
-select refused($$ select vcs.code_import_request(-1, 'bob') $$, 'IJ404', 'code_import', 'an unknown import cannot be requested');
-select refused($$ select vcs.code_import_request(null, 'bob') $$, 'IJ400', 'code_import', 'an import is needed');
-select refused($$ select vcs.code_import_request(the('import'), null) $$, 'IJ400', 'code_import', 'a person is needed');
-select refused($$ select vcs.code_import_request(the('import'), 'bob', null) $$, 'IJ400', 'code_import', 'and whether to refuse');
+select refused($$ select vcs.code_import_request(-1, 'bob') $$, 'IJ404', 'code_import',
+    'an unknown import cannot be requested');
+select refused($$ select vcs.code_import_request(null, 'bob') $$, 'IJ400', 'code_import',
+    'an import is needed');
+select refused($$ select vcs.code_import_request(the('import'), null) $$, 'IJ400', 'code_import',
+    'a person is needed');
+select refused($$ select vcs.code_import_request(the('import'), 'bob', null) $$, 'IJ400',
+    'code_import', 'and whether to refuse');
 
-select callable_by('vcs.code_import_request(bigint, text, boolean)', array['operator'], 'operators may request imports');
+select callable_by('vcs.code_import_request(bigint, text, boolean)', array['operator'],
+    'operators may request imports');
 select rules_hold();
 select * from finish();
 rollback;

@@ -6,17 +6,20 @@ select let('waiting', an_import());
 select move(the('waiting'), p_date_due => now() + interval '5 h');
 select mark();
 select results_eq(
-    $$ select date_due, requesting_user, again_requested_by from vcs.code_import_request_again(the('waiting'), 'bob') $$,
+    $$ select date_due, requesting_user, again_requested_by
+       from vcs.code_import_request_again(the('waiting'), 'bob') $$,
     $$ values (now(), 'bob'::text, null::text) $$,
     'while it waits it is requested'
 );
 select is(
-    (vcs.code_import_request_again(the('waiting'), 'eve')).requesting_user, 'bob', 'requested already, nothing happens'
+    (vcs.code_import_request_again(the('waiting'), 'eve')).requesting_user, 'bob',
+    'requested already, nothing happens'
 );
 select is(news(), 'request', 'with one event');
 
 -- Running: kept
-select let(how, an_import()) from unnest(array['success', 'failure', 'killed', 'reclaimed', 'released']) as given (how);
+select let(how, an_import()) from unnest(array['success', 'failure', 'killed', 'reclaimed',
+    'released']) as given (how);
 create temporary table ending as
 select unnest(array['success', 'failure', 'killed', 'reclaimed', 'released']) as how;
 select run_to(the(how), 'failure') from ending, generate_series(1, 3);
@@ -24,7 +27,8 @@ select let('job of ' || how, a_run(the(how))) from ending;
 select move(the('released'), p_date_due => now() + interval '3 h');
 select mark();
 select results_eq(
-    $$ select id, state, again_requested_by from vcs.code_import_request_again(the('success'), 'bob') $$,
+    $$ select id, state, again_requested_by from vcs.code_import_request_again(the('success'),
+       'bob') $$,
     $$ values (the('job of success'), 'running'::text, 'bob'::text) $$,
     'while it runs the request is kept'
 );
@@ -34,11 +38,13 @@ select results_eq(
     'with its event at once'
 );
 select is(
-    (vcs.code_import_request_again(the('success'), 'eve')).again_requested_by, 'bob', 'however many ask, it is the first one''s'
+    (vcs.code_import_request_again(the('success'), 'eve')).again_requested_by, 'bob',
+    'however many ask, it is the first one''s'
 );
 select is(news(), 'request', 'and only the first is recorded');
 select vcs.code_import_request_again(the(how), 'bob') from ending;
-select vcs.code_import_job_finish(the('job of ' || how), how) from ending where how in ('success', 'failure', 'killed');
+select vcs.code_import_job_finish(the('job of ' || how), how) from ending
+    where how in ('success', 'failure', 'killed');
 select vcs.code_import_job_reclaim(the('job of reclaimed'));
 select vcs.code_import_job_release(the('job of released'));
 select results_eq(
@@ -49,7 +55,8 @@ select results_eq(
 from ending;
 select run_to(the('success'), 'success', now(), now());
 select results_eq(
-    $$ select date_due, requesting_user from vcs.code_import_job where code_import_id = the('success') $$,
+    $$ select date_due, requesting_user from vcs.code_import_job
+       where code_import_id = the('success') $$,
     $$ values (now() + interval '6 h', null::text) $$,
     'and exactly one'
 );
@@ -63,7 +70,8 @@ select vcs.code_import_job_finish(job_of(the('stopped')), 'success');
 select is(job_of(the('stopped')), null, 'an import that stops being reviewed drops it');
 select vcs.code_import_update(the('stopped'), '{"review_status": "reviewed"}');
 select is(
-    (select requesting_user from vcs.code_import_job where code_import_id = the('stopped')), null, 'for good'
+    (select requesting_user from vcs.code_import_job where code_import_id = the('stopped')), null,
+    'for good'
 );
 select let('failing', an_import());
 select run_to(the('failing'), 'failure') from generate_series(1, 5);
@@ -89,11 +97,15 @@ select refused(
     $$ select vcs.code_import_request_again(the('suspended'), 'bob') $$,
     'IJ409', 'code_import', 'nor one that is suspended while its last run goes on'
 );
-select refused($$ select vcs.code_import_request_again(-1, 'bob') $$, 'IJ404', 'code_import', 'an unknown import cannot be requested');
-select refused($$ select vcs.code_import_request_again(null, 'bob') $$, 'IJ400', 'code_import', 'an import is needed');
-select refused($$ select vcs.code_import_request_again(the('success'), null) $$, 'IJ400', 'code_import', 'a person is needed');
+select refused($$ select vcs.code_import_request_again(-1, 'bob') $$, 'IJ404', 'code_import',
+    'an unknown import cannot be requested');
+select refused($$ select vcs.code_import_request_again(null, 'bob') $$, 'IJ400', 'code_import',
+    'an import is needed');
+select refused($$ select vcs.code_import_request_again(the('success'), null) $$, 'IJ400',
+    'code_import', 'a person is needed');
 
-select callable_by('vcs.code_import_request_again(bigint, text)', array['operator'], 'operators may request imports');
+select callable_by('vcs.code_import_request_again(bigint, text)', array['operator'],
+    'operators may request imports');
 select rules_hold();
 select * from finish();
 rollback;

@@ -34,12 +34,14 @@ select results_eq(
 );
 select is(
     (select data from told) @> jsonb_build_object(
-        'id', the('import'), 'registrant', 'ada', 'owner', 'carol', 'assignee', 'dan', 'target', 'new/place',
+        'id', the('import'), 'registrant', 'ada', 'owner', 'carol', 'assignee', 'dan', 'target',
+        'new/place',
         'rcs_type', 'git', 'review_status', 'reviewed', 'update_interval', 'P1DT30M'),
     true, 'its data holds all present values'
 );
 select is(
-    (select jsonb_object_agg(key, value) from told, jsonb_each(data) where key like 'old\_%') - 'old_target',
+    (select jsonb_object_agg(key, value) from told, jsonb_each(data)
+        where key like 'old\_%') - 'old_target',
     '{"old_owner": "ada", "old_assignee": null, "old_update_interval": "PT2H"}'::jsonb,
     'and the old ones of those that changed, intervals as ISO 8601'
 );
@@ -54,7 +56,8 @@ select is_empty(
 select is(news(), '', 'and records nothing');
 select pg_temp.change('import', '{"assignee": null, "update_interval": null}');
 select results_eq(
-    $$ select assignee, update_interval, effective_update_interval from vcs.code_import where id = the('import') $$,
+    $$ select assignee, update_interval, effective_update_interval from vcs.code_import
+       where id = the('import') $$,
     $$ values (null::text, null::interval, interval '6 h') $$,
     'null takes an assignee and an interval away'
 );
@@ -68,18 +71,22 @@ select pg_temp.change('to ' || name, jsonb_build_object('review_status', name)) 
 select is(job_of(the('to ' || name)), null, format('to %s: a waiting job goes', name)) from status;
 select let('running, to ' || name, an_import()) from status;
 select let('job of ' || name, a_run(the('running, to ' || name))) from status;
-select pg_temp.change('running, to ' || name, jsonb_build_object('review_status', name)) from status;
+select pg_temp.change('running, to ' || name, jsonb_build_object('review_status', name))
+    from status;
 select is(
-    job_of(the('running, to ' || name)), the('job of ' || name), format('to %s: a running job stays', name)
+    job_of(the('running, to ' || name)), the('job of ' || name),
+        format('to %s: a running job stays', name)
 )
 from status;
 select vcs.code_import_job_finish(the('job of ' || name), 'success') from status;
-select is(job_of(the('running, to ' || name)), null, format('to %s: no next job follows it', name)) from status;
+select is(job_of(the('running, to ' || name)), null, format('to %s: no next job follows it', name))
+    from status;
 
 select let('from ' || name, an_import(name)) from status;
 select pg_temp.change('from ' || name, '{"review_status": "reviewed"}') from status;
 select results_eq(
-    format('select state, date_due from vcs.code_import_job where code_import_id = %s', the('from ' || name)),
+    format('select state, date_due from vcs.code_import_job where code_import_id = %s',
+        the('from ' || name)),
     $$ values ('pending'::text, now()) $$,
     format('from %s to reviewed: a job, due now if it never ran', name)
 )
@@ -112,24 +119,27 @@ select pg_temp.change('counted ' || name, '{"review_status": "reviewed"}') from 
 select is(
     (select consecutive_failure_count from vcs.code_import where id = the('counted ' || name)),
     case name when 'failing' then 0 else 3 end,
-    format('from %s the count of failures %s', name, case name when 'failing' then 'starts afresh' else 'goes on' end)
+    format('from %s the count of failures %s', name,
+        case name when 'failing' then 'starts afresh' else 'goes on' end)
 )
 from status;
 
--- --- Source ----------------------------------------------------------------------------------------
+-- --- Source --------------------------------------------------------------------------------------
 
 select let('moved', an_import());
 select run_to(the('moved'), 'failure') from generate_series(1, 3);
 select pg_temp.change('moved', '{"url": "https://moved.example.org/"}');
 select results_eq(
-    $$ select url, consecutive_failure_count, due_of(id) from vcs.code_import where id = the('moved') $$,
+    $$ select url, consecutive_failure_count, due_of(id) from vcs.code_import
+       where id = the('moved') $$,
     $$ values ('https://moved.example.org/'::text, 0, now()) $$,
     'a changed source starts the count afresh and makes the waiting job due now'
 );
 select run_to(the('moved'), 'failure', now(), now());
 select pg_temp.change('moved', '{"url": "HTTPS://moved.example.org"}');
 select results_eq(
-    $$ select url, consecutive_failure_count, due_of(id) from vcs.code_import where id = the('moved') $$,
+    $$ select url, consecutive_failure_count, due_of(id) from vcs.code_import
+       where id = the('moved') $$,
     $$ values ('HTTPS://moved.example.org'::text, 1, now() + interval '6 h') $$,
     'the same source, written otherwise, is stored and changes nothing else'
 );
@@ -150,7 +160,7 @@ select run_to(the('moved cvs'), 'success');
 select pg_temp.change('moved cvs', '{"cvs_module": "elsewhere"}');
 select is(due_of(the('moved cvs')), now(), 'a cvs module is a source too');
 
--- --- Interval --------------------------------------------------------------------------------------
+-- --- Interval ------------------------------------------------------------------------------------
 
 select let('shorter', an_import());
 select run_to(the('shorter'), 'success', now() - interval '1 h', now() - interval '1 h');
@@ -177,12 +187,13 @@ select is(
 select let('default', an_import());
 select run_to(the('default'), 'success', now(), now());
 select set_to('default_interval_git', '1 h');
-select is(due_of(the('default')), now() + interval '6 h', 'a changed default leaves the waiting jobs');
+select is(due_of(the('default')), now() + interval '6 h',
+    'a changed default leaves the waiting jobs');
 select run_to(the('default'), 'success', now(), now());
 select is(due_of(the('default')), now() + interval '1 h', 'it applies after the next run');
 select set_to('default_interval_git', null);
 
--- --- Refusals --------------------------------------------------------------------------------------
+-- --- Refusals ------------------------------------------------------------------------------------
 
 select mark();
 select refused(
@@ -190,22 +201,30 @@ select refused(
     'IJ400', 'code_import', format('refused: %s', changes)
 )
 from unnest(array[
-    '{"colour": "red"}', '{"id": 7}', '{"registrant": "eve"}', '{"rcs_type": "svn"}', '{"date_created": null}',
+    '{"colour": "red"}', '{"id": 7}', '{"registrant": "eve"}', '{"rcs_type": "svn"}',
+    '{"date_created": null}',
     '{"consecutive_failure_count": 0}', '{"date_last_successful": null}',
-    '{"owner": null}', '{"owner": ""}', '{"owner": 7}', '{"assignee": ""}', '{"target": null}', '{"target": "../x"}',
-    '{"review_status": "done"}', '{"review_status": null}', '{"url": null}', '{"url": "https://a:b@example.org/"}',
-    '{"url": ["x"]}', '{"cvs_root": "/srv/cvs"}', '{"cvs_module": "m"}', '{"update_interval": "often"}',
+    '{"owner": null}', '{"owner": ""}', '{"owner": 7}', '{"assignee": ""}', '{"target": null}',
+    '{"target": "../x"}',
+    '{"review_status": "done"}', '{"review_status": null}', '{"url": null}',
+    '{"url": "https://a:b@example.org/"}',
+    '{"url": ["x"]}', '{"cvs_root": "/srv/cvs"}', '{"cvs_module": "m"}',
+    '{"update_interval": "often"}',
     '{"update_interval": "0"}', '{"update_interval": "-1 h"}', '{"update_interval": "11 years"}',
-    '{"update_interval": "infinity"}', '{"owner": "eve", "colour": "red"}', '[]', '7', 'null', '["owner"]'
+    '{"update_interval": "infinity"}', '{"owner": "eve", "colour": "red"}', '[]', '7', 'null',
+    '["owner"]'
 ]) as given (changes);
 select refused(
-    $$ select * from vcs.code_import_update(the('import'), null) $$, 'IJ400', 'code_import', 'changes are needed'
+    $$ select * from vcs.code_import_update(the('import'), null) $$, 'IJ400', 'code_import',
+    'changes are needed'
 );
 select refused(
-    $$ select * from vcs.code_import_update(null, '{}') $$, 'IJ400', 'code_import', 'an import is needed'
+    $$ select * from vcs.code_import_update(null, '{}') $$, 'IJ400', 'code_import',
+    'an import is needed'
 );
 select refused(
-    $$ select * from vcs.code_import_update(-1, '{}') $$, 'IJ404', 'code_import', 'an unknown import cannot be changed'
+    $$ select * from vcs.code_import_update(-1, '{}') $$, 'IJ404', 'code_import',
+    'an unknown import cannot be changed'
 );
 select refused(
     $$ select * from vcs.code_import_update(the('import'), '{"owner": "eve"}', '') $$,
@@ -216,7 +235,8 @@ select refused(
     '23505', 'code_import', 'the target of another import cannot be taken'
 );
 select refused(
-    $$ select * from vcs.code_import_update(the('ran'), '{"url": "https://moved.example.org/elsewhere/"}') $$,
+    $$ select * from vcs.code_import_update(the('ran'),
+       '{"url": "https://moved.example.org/elsewhere/"}') $$,
     '23505', 'code_import', 'nor its source'
 );
 select is(news(), '', 'a refused change records nothing');

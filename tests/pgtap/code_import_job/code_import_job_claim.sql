@@ -34,7 +34,8 @@ select is(
     'no more than the limit of runs of the machine'
 );
 select is_empty(
-    $$ select * from vcs.code_import_job_claim('anvil', 5, 100) $$, 'at its limit a machine gets none'
+    $$ select * from vcs.code_import_job_claim('anvil', 5, 100) $$,
+    'at its limit a machine gets none'
 );
 select is(
     (select count(*) from vcs.code_import_job_claim('mallet', 5, 100)), 2::bigint,
@@ -48,7 +49,8 @@ select is_empty(
 select let(type, an_import(p_rcs_type => type))
 from unnest(array['svn', 'hg', 'bzr', 'cvs', 'git']) as given (type);
 select bag_eq(
-    $$ select code_import_id from vcs.code_import_job_claim('bellows', 100, 100, array['hg', 'cvs']) $$,
+    $$ select code_import_id from vcs.code_import_job_claim('bellows', 100, 100,
+       array['hg', 'cvs']) $$,
     $$ values (the('hg')), (the('cvs')) $$,
     'only the types that it serves'
 );

@@ -19,7 +19,8 @@ select results_eq(
               date_job_started, job_duration, date_created
        from vcs.code_import_job_finish(the('job'), 'success', the('log')) $$,
     $$ values (the('import'), the('machine'), the('job'), 'bob'::text, 'last words'::text,
-               the('log'), 'success'::text, now() - interval '2 hours', interval '2 hours', now()) $$,
+               the('log'), 'success'::text, now() - interval '2 hours', interval '2 hours',
+                   now()) $$,
     'the result of a run tells all that is known of it'
 );
 select results_eq(
@@ -108,10 +109,12 @@ insert into beat values
 create temporary table kept_beat as
 select format('%s, %s', status, what) as what, status, due, started, next
 from beat,
-     unnest(array['success', 'success_nochange', 'internal_failure', 'killed', 'failure']) as given (status);
+     unnest(array['success', 'success_nochange', 'internal_failure', 'killed',
+         'failure']) as given (status);
 select let(what, an_import()) from kept_beat;
 select run_to(the(what), status, now() + due, now() + started) from kept_beat;
-select is(due_of(the(what)) - now(), next, format('%s: due again in %s', what, next)) from kept_beat;
+select is(due_of(the(what)) - now(), next, format('%s: due again in %s', what, next))
+    from kept_beat;
 
 -- Partial: at once
 select let('partial', an_import());
@@ -129,7 +132,8 @@ select is(due_of(the('cvs')), now() + interval '12 h', 'else that of its type');
 -- --- Failures in a row ---------------------------------------------------------------------------
 
 -- The wait after one more run that was due and started now
-create function pg_temp.wait_after(p_import bigint, p_status text) returns interval language plpgsql as $$
+create function pg_temp.wait_after(p_import bigint,
+    p_status text) returns interval language plpgsql as $$
 begin
     perform run_to(p_import, p_status, now(), now());
     return due_of(p_import) - now();
@@ -285,7 +289,7 @@ select refused(
     'IJ409', 'code_import_job', 'and with another status it is still refused'
 );
 
--- --- Refusals --------------------------------------------------------------------------------------
+-- --- Refusals ------------------------------------------------------------------------------------
 
 select let('open', a_run(an_import()));
 select refused(

@@ -31,9 +31,11 @@ create temporary table answer as
 select answered.*
 from (select array_agg(the('job ' || name) order by name) as ids,
              array_agg(status order by name) as statuses,
-             array_agg(case when name in ('a', 'other log') then the('log') end order by name) as logs
+             array_agg(case when name in ('a', 'other log') then the('log') end
+                 order by name) as logs
       from many) as given
-cross join lateral vcs.code_import_job_finish_many(given.ids, given.statuses, given.logs) as answered;
+cross join lateral vcs.code_import_job_finish_many(given.ids, given.statuses,
+    given.logs) as answered;
 
 select results_eq(
     $$ select many.name, answer.error_code
@@ -54,7 +56,8 @@ select is_empty(
 select is_empty(
     $$ select * from answer
        where error_code is not null
-         and (num_nonnulls(result_id, status) > 0 or message is null or message !~ '^[^A-Z].*[^.]$') $$,
+         and (num_nonnulls(result_id, status) > 0 or message is null
+             or message !~ '^[^A-Z].*[^.]$') $$,
     'a refused one with a message, and neither result nor status'
 );
 
@@ -83,7 +86,8 @@ select results_eq(
     format('events of %s: %s', name, events)
 )
 from (values
-    ('a', '{publish,finish}'), ('b', '{finish}'), ('c', '{finish}'), ('suspended', '{publish,finish}'),
+    ('a', '{publish,finish}'), ('b', '{finish}'), ('c', '{finish}'),
+    ('suspended', '{publish,finish}'),
     ('sixth', '{modify,finish}'), ('done', '{}'), ('waiting', '{}')
 ) as given (name, events);
 select is(
@@ -117,7 +121,8 @@ select let('reclaimed', a_run(an_import()));
 select vcs.code_import_job_reclaim(the('reclaimed'));
 select results_eq(
     $$ select job_id, error_code
-       from vcs.code_import_job_finish_many(array[the('reclaimed'), -1], array['success', 'success'])
+       from vcs.code_import_job_finish_many(array[the('reclaimed'), -1],
+           array['success', 'success'])
        order by job_id $$,
     $$ values (-1::bigint, 'IJ410'::text), (the('reclaimed'), 'IJ410') $$,
     'a run that was reclaimed or never was is gone'
@@ -133,7 +138,8 @@ set local session authorization tester_worker;
 select vcs.code_import_job_start(the('owned'), the('machine'));
 set local session authorization tester_other_worker;
 select results_eq(
-    $$ select error_code from vcs.code_import_job_finish_many(array[the('owned')], array['success']) $$,
+    $$ select error_code from vcs.code_import_job_finish_many(array[the('owned')],
+       array['success']) $$,
     $$ values ('IJ403'::text) $$,
     'a worker may not finish the run of another''s machine'
 );
@@ -152,7 +158,8 @@ select refused(
 )
 from (values
     ('array[1, 2]::bigint[]', 'array[''success'']', 'null', 'as many statuses as ids'),
-    ('array[1, 2]::bigint[]', 'array[''success'', ''success'']', 'array[1]::bigint[]', 'as many log files as ids'),
+    ('array[1, 2]::bigint[]', 'array[''success'', ''success'']', 'array[1]::bigint[]',
+        'as many log files as ids'),
     ('array[1, null]::bigint[]', 'array[''success'', ''success'']', 'null', 'no id is null'),
     ('array[1, 1]::bigint[]', 'array[''success'', ''success'']', 'null', 'no id is there twice'),
     ('null', 'array[''success'']', 'null', 'ids are needed'),

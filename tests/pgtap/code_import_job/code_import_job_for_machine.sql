@@ -10,7 +10,8 @@ select is_empty(
     'when nothing is due there is no row'
 );
 select results_eq(
-    $$ select state, heartbeat, date_created from vcs.code_import_machine where hostname = 'anvil' $$,
+    $$ select state, heartbeat, date_created from vcs.code_import_machine
+       where hostname = 'anvil' $$,
     $$ values ('online'::text, now(), now()) $$,
     'a machine that was unknown is online from its first call'
 );
@@ -28,7 +29,8 @@ select vcs.code_import_job_request(the('job'), 'bob');
 select mark();
 create temporary table assignment as select * from vcs.code_import_job_for_machine('anvil', 3);
 select results_eq(
-    $$ select id, code_import_id, state, machine_id, date_started, heartbeat, logtail, requesting_user
+    $$ select id, code_import_id, state, machine_id, date_started, heartbeat, logtail,
+       requesting_user
        from assignment $$,
     $$ values (the('job'), the('import'), 'running'::text, the('machine'), now(), now(), ''::text,
                'bob'::text) $$,
@@ -54,7 +56,8 @@ select vcs.code_import_job_finish(the('job'), 'success');
 -- cvs has no url
 select let('cvs', an_import(p_rcs_type => 'cvs'));
 select results_eq(
-    $$ select code_import_id, rcs_type, url, cvs_root from vcs.code_import_job_for_machine('anvil', 3) $$,
+    $$ select code_import_id, rcs_type, url, cvs_root from vcs.code_import_job_for_machine('anvil',
+       3) $$,
     $$ values (the('cvs'), 'cvs'::text, null::text, ':pserver:anonymous@example.org:/cvs'::text) $$,
     'a cvs import comes with its root and module'
 );
@@ -63,7 +66,8 @@ select vcs.code_import_job_finish(job_of(the('cvs')), 'success');
 -- --- Which job -----------------------------------------------------------------------------------
 
 -- The first of those that are due: requested, ordering (nulls last), date_due, id
-create temporary table waiting (place integer, name text, requester text, ordering integer, due interval);
+create temporary table waiting (place integer, name text, requester text, ordering integer,
+    due interval);
 insert into waiting values
     (1, 'requested, first in order', 'bob', 1, '-1 m'),
     (2, 'requested, second in order', 'bob', 2, '-9 m'),
@@ -78,8 +82,10 @@ insert into waiting values
     (11, 'due now, higher id', null, null, '0');
 -- made in another order, but for the last two
 select let(name, an_import()) from waiting order by place > 9, place % 3, place;
-select vcs.code_import_job_schedule(job_of(the(name)), null, ordering) from waiting where ordering is not null;
-select vcs.code_import_job_request(job_of(the(name)), requester) from waiting where requester is not null;
+select vcs.code_import_job_schedule(job_of(the(name)), null, ordering) from waiting
+    where ordering is not null;
+select vcs.code_import_job_request(job_of(the(name)), requester) from waiting
+    where requester is not null;
 select move(the(name), p_date_due => now() + due) from waiting;
 select let('not due', an_import());
 select move(the('not due'), p_date_due => now() + interval '1 microsecond');
@@ -92,7 +98,8 @@ create function pg_temp.claimed(p_types text[] default null) returns bigint lang
 $$;
 select is(pg_temp.claimed(), the(name), format('number %s is the one that is %s', place, name))
 from waiting order by place;
-select is(pg_temp.claimed(), null, 'what is due in a microsecond or pinned elsewhere is not handed over');
+select is(pg_temp.claimed(), null,
+    'what is due in a microsecond or pinned elsewhere is not handed over');
 
 -- A pinned job has its place like any other
 select let('plain', an_import());
@@ -100,10 +107,12 @@ select let('pinned', an_import());
 select vcs.code_import_job_schedule(job_of(the('pinned')), the('machine'));
 select move(the('pinned'), p_date_due => now() - interval '1 m');
 select is(pg_temp.claimed(), the('pinned'), 'a job pinned to this machine is handed to it');
-select is(pg_temp.claimed(), the('plain'), 'before one that is due later, and after one due earlier');
+select is(pg_temp.claimed(), the('plain'),
+    'before one that is due later, and after one due earlier');
 
 -- Types
-select let(type, an_import(p_rcs_type => type)) from unnest(array['svn', 'hg', 'bzr', 'cvs', 'git']) as given (type);
+select let(type, an_import(p_rcs_type => type)) from unnest(array['svn', 'hg', 'bzr', 'cvs',
+    'git']) as given (type);
 select is(pg_temp.claimed(array['hg']), the('hg'), 'only types that it serves');
 select is(pg_temp.claimed(array['hg']), null, 'and no others');
 select is(pg_temp.claimed('{}'), null, 'of no type, nothing');
@@ -135,7 +144,8 @@ select is(pg_temp.got('small', 0), 0::bigint, 'a limit of 0 gives nothing');
 select let('off', a_machine('offline'));
 update vcs._code_import_machine set heartbeat = now() - interval '1 hour' where id = the('off');
 select mark();
-select is(pg_temp.got(hostname_of(the('off')), 3), 0::bigint, 'a machine that is offline gets nothing');
+select is(pg_temp.got(hostname_of(the('off')), 3), 0::bigint,
+    'a machine that is offline gets nothing');
 select results_eq(
     $$ select state, heartbeat from vcs.code_import_machine where id = the('off') $$,
     $$ values ('offline'::text, now() - interval '1 hour') $$,
@@ -155,7 +165,8 @@ select results_eq(
 );
 select vcs.code_import_job_finish(the('its run'), 'success');
 select mark();
-select is(pg_temp.got(hostname_of(the('quiet')), 3), 0::bigint, 'without a run it gets nothing either');
+select is(pg_temp.got(hostname_of(the('quiet')), 3), 0::bigint,
+    'without a run it gets nothing either');
 select is(
     (select state from vcs.code_import_machine where id = the('quiet')), 'offline',
     'and is offline from then on'
@@ -170,7 +181,8 @@ select results_eq(
 
 select let('stale', an_import());
 select let('stale run', a_run(the('stale')));
-select move(the('stale'), p_heartbeat => now() - interval '1 hour', p_date_started => now() - interval '1 hour');
+select move(the('stale'), p_heartbeat => now() - interval '1 hour',
+    p_date_started => now() - interval '1 hour');
 select is(pg_temp.got(hostname_of(the('off')), 3), 0::bigint, 'even a machine that is offline');
 select is(
     (select status from vcs.code_import_result where job_id = the('stale run')), 'reclaimed',

@@ -4,7 +4,8 @@ select plan(7);
 select let('import', an_import());
 select is(
     vcs.code_import_job_is_overdue(job), due <= interval '0',
-    format('a job due %s from now is %soverdue', due, case when due > interval '0' then 'not ' else '' end)
+    format('a job due %s from now is %soverdue', due,
+        case when due > interval '0' then 'not ' else '' end)
 )
 from unnest(array['-1 second', '0', '1 microsecond', '1 day']::interval[]) as given (due)
 cross join lateral (

@@ -31,13 +31,15 @@ select is(
     pg_temp.next_due(hostname_of(the('other machine'))), interval '2 h',
     'one pinned to another does not'
 );
-select is(pg_temp.next_due('never-seen'), interval '2 h', 'a machine that is not yet known may ask');
+select is(pg_temp.next_due('never-seen'), interval '2 h',
+    'a machine that is not yet known may ask');
 select is(pg_temp.next_due(), interval '2 h', 'without a machine, only what any may take');
 
 -- Running jobs become reclaimable
 select let('running', an_import());
 select a_run(the('running'), the('other machine'));
-select move(the('running'), p_heartbeat => now() - interval '1 m', p_date_started => now() - interval '1 h');
+select move(the('running'), p_heartbeat => now() - interval '1 m',
+    p_date_started => now() - interval '1 h');
 select is(
     pg_temp.next_due(), interval '4 m', 'the moment at which a running job can become reclaimable'
 );

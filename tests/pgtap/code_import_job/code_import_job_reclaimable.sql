@@ -5,7 +5,8 @@ select plan(5);
 select let(ago, an_import())
 from unnest(array['299 s', '300 s', '300.000001 s', '1 day']) as given (ago);
 select a_run(the(ago)) from unnest(array['299 s', '300 s', '300.000001 s', '1 day']) as given (ago);
-select move(the(ago), p_heartbeat => now() - ago::interval, p_date_started => now() - interval '2 days')
+select move(the(ago), p_heartbeat => now() - ago::interval,
+    p_date_started => now() - interval '2 days')
 from unnest(array['299 s', '300 s', '300.000001 s', '1 day']) as given (ago);
 select an_import();
 

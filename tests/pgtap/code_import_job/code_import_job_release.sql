@@ -13,7 +13,8 @@ select let('results', count(*)) from vcs.code_import_result;
 select mark();
 
 select results_eq(
-    $$ select id > the('job'), code_import_id, state, machine_id, date_due, requesting_user, ordering
+    $$ select id > the('job'), code_import_id, state, machine_id, date_due, requesting_user,
+       ordering
        from vcs.code_import_job_release(the('job')) $$,
     $$ values (true, the('import'), 'scheduled'::text, the('machine'), now() - interval '3 hours',
                'bob'::text, 4) $$,

@@ -58,7 +58,8 @@ select vcs.code_import_job_finish(job_of(the('finished')), 'success');
 select vcs.code_import_job_reclaim(job_of(the('reclaimed')));
 select results_eq(
     format(
-        'select state, machine_id, ordering from vcs.code_import_job where id = %s', job_of(the(how))
+        'select state, machine_id, ordering from vcs.code_import_job where id = %s',
+        job_of(the(how))
     ),
     $$ values ('pending'::text, null::bigint, null::integer) $$,
     format('after a run that was %s, the next job has neither pin nor ordering', how)

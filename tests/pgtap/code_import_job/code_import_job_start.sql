@@ -48,9 +48,11 @@ select is(
 
 -- Time goes forwards
 select let('ahead', an_import());
-update vcs._code_import_schedule set date_created = now() + interval '1 minute' where code_import_id = the('ahead');
+update vcs._code_import_schedule set date_created = now() + interval '1 minute'
+    where code_import_id = the('ahead');
 select results_eq(
-    $$ select date_started, heartbeat from vcs.code_import_job_start(job_of(the('ahead')), the('machine')) $$,
+    $$ select date_started, heartbeat from vcs.code_import_job_start(job_of(the('ahead')),
+       the('machine')) $$,
     $$ values (now() + interval '1 minute', now() + interval '1 minute') $$,
     'a run never starts before its job was made'
 );

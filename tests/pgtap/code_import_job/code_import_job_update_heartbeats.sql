@@ -25,7 +25,8 @@ select results_eq(
     'each job is answered: continue, stop to a killed one, gone to what is no run'
 );
 select results_eq(
-    $$ select id, heartbeat, logtail from vcs.code_import_job where state = 'running' order by id $$,
+    $$ select id, heartbeat, logtail from vcs.code_import_job where state = 'running'
+       order by id $$,
     $$ values (the('job a'), now(), 'of a'::text), (the('job b'), now(), 'of b'),
               (the('job killed'), now(), '') $$,
     'each run has beaten now and shows its own lines; a null leaves what was there'

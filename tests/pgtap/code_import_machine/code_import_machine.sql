@@ -1,11 +1,13 @@
 begin;
 select plan(16);
 
-select columns_are('vcs', 'code_import_machine', array['id', 'date_created', 'hostname', 'state', 'heartbeat', 'owner_role'],
+select columns_are('vcs', 'code_import_machine', array['id', 'date_created', 'hostname', 'state',
+    'heartbeat', 'owner_role'],
     'a machine has these columns');
 select col_type_is('vcs', 'code_import_machine', name, type, format('%s is %s', name, type))
 from (values
-    ('id', 'bigint'), ('date_created', 'timestamp with time zone'), ('hostname', 'text'), ('state', 'text'),
+    ('id', 'bigint'), ('date_created', 'timestamp with time zone'), ('hostname', 'text'),
+    ('state', 'text'),
     ('heartbeat', 'timestamp with time zone'), ('owner_role', 'text')
 ) as given (name, type);
 
@@ -27,7 +29,8 @@ end;
 $$;
 select is(pg_temp.heard('11 s', how), interval '0', format('%s moves a heartbeat of 11 s ago', how))
 from unnest(array['claim', 'beat', 'batch']) as given (how);
-select cmp_ok(pg_temp.heard('9 s', how), '<=', interval '9 s', format('%s may leave one of 9 s ago', how))
+select cmp_ok(pg_temp.heard('9 s', how), '<=', interval '9 s',
+    format('%s may leave one of 9 s ago', how))
 from unnest(array['claim', 'beat', 'batch']) as given (how);
 select is(pg_temp.heard('-1 m', how), interval '-1 m', format('%s moves none backwards', how))
 from unnest(array['claim', 'beat', 'batch']) as given (how);

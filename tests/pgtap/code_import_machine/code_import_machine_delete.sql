@@ -11,10 +11,13 @@ select let('pinned', an_import());
 select vcs.code_import_job_schedule(job_of(the('pinned')), the('machine'), 3);
 select mark();
 
-select lives_ok($$ select vcs.code_import_machine_delete(the('machine'), 'bob') $$, 'a machine that is offline can be deleted');
-select is_empty($$ select * from vcs.code_import_machine where id = the('machine') $$, 'it is gone');
+select lives_ok($$ select vcs.code_import_machine_delete(the('machine'), 'bob') $$,
+    'a machine that is offline can be deleted');
+select is_empty($$ select * from vcs.code_import_machine where id = the('machine') $$,
+    'it is gone');
 select results_eq(
-    $$ select event_type, code_import_id, person from happened() where event_type = 'delete' and machine_id = the('machine') $$,
+    $$ select event_type, code_import_id, person from happened()
+       where event_type = 'delete' and machine_id = the('machine') $$,
     $$ values ('delete'::text, null::bigint, 'bob'::text) $$,
     'one event delete names machine and person'
 );
@@ -27,7 +30,8 @@ select isnt_empty(
     $$ select * from vcs.code_import_result where machine_id = the('machine') $$, 'its results stay'
 );
 select isnt_empty(
-    $$ select * from vcs.code_import_event where machine_id = the('machine') and event_type = 'start' $$, 'and its events'
+    $$ select * from vcs.code_import_event where machine_id = the('machine')
+       and event_type = 'start' $$, 'and its events'
 );
 
 -- Refusals
@@ -44,12 +48,17 @@ select refused(
     'IJ409', 'code_import_machine', 'nor one that still runs something'
 );
 select vcs.code_import_job_finish(the('job'), 'success');
-select lives_ok($$ select vcs.code_import_machine_delete(the('busy'), 'bob') $$, 'until that has ended');
-select refused($$ select vcs.code_import_machine_delete(-1, 'bob') $$, 'IJ404', 'code_import_machine', 'nor one that is unknown');
-select refused($$ select vcs.code_import_machine_delete(null, 'bob') $$, 'IJ400', 'code_import_machine', 'a machine is needed');
-select refused($$ select vcs.code_import_machine_delete(a_machine('offline'), null) $$, 'IJ400', 'code_import_machine', 'a person is needed');
+select lives_ok($$ select vcs.code_import_machine_delete(the('busy'), 'bob') $$,
+    'until that has ended');
+select refused($$ select vcs.code_import_machine_delete(-1, 'bob') $$, 'IJ404',
+    'code_import_machine', 'nor one that is unknown');
+select refused($$ select vcs.code_import_machine_delete(null, 'bob') $$, 'IJ400',
+    'code_import_machine', 'a machine is needed');
+select refused($$ select vcs.code_import_machine_delete(a_machine('offline'), null) $$, 'IJ400',
+    'code_import_machine', 'a person is needed');
 
-select callable_by('vcs.code_import_machine_delete(bigint, text)', array['operator'], 'operators may delete machines');
+select callable_by('vcs.code_import_machine_delete(bigint, text)', array['operator'],
+    'operators may delete machines');
 select rules_hold();
 select * from finish();
 rollback;

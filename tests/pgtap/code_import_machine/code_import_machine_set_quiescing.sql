@@ -1,7 +1,8 @@
 begin;
 select plan(11);
 
-select let(state, a_machine(state)) from unnest(array['offline', 'online', 'quiescing']) as given (state);
+select let(state, a_machine(state)) from unnest(array['offline', 'online',
+    'quiescing']) as given (state);
 select let('import', an_import());
 select let('job', a_run(the('import'), the('online')));
 select mark();
@@ -11,10 +12,12 @@ select is(
 );
 select results_eq(
     'select event_type, code_import_id, machine_id, person, data from happened()',
-    $$ values ('quiesce'::text, null::bigint, the('online'), 'bob'::text, '{"message": "upgrade"}'::jsonb) $$,
+    $$ values ('quiesce'::text, null::bigint, the('online'), 'bob'::text,
+       '{"message": "upgrade"}'::jsonb) $$,
     'with an event that names machine and person, and carries the message'
 );
-select is((select state from vcs.code_import_job where id = the('job')), 'running', 'its running jobs are left alone');
+select is((select state from vcs.code_import_job where id = the('job')), 'running',
+    'its running jobs are left alone');
 select is(
     (vcs.code_import_job_finish(the('job'), 'success')).status, 'success', 'and finish as ever'
 );
@@ -24,11 +27,15 @@ select refused(
     'IJ409', 'code_import_machine', format('a machine that is %s cannot be set quiescing', state)
 )
 from unnest(array['offline', 'quiescing']) as given (state);
-select refused($$ select vcs.code_import_machine_set_quiescing(-1, 'bob') $$, 'IJ404', 'code_import_machine', 'nor one that is unknown');
-select refused($$ select vcs.code_import_machine_set_quiescing(null, 'bob') $$, 'IJ400', 'code_import_machine', 'a machine is needed');
-select refused($$ select vcs.code_import_machine_set_quiescing(a_machine(), null) $$, 'IJ400', 'code_import_machine', 'a person is needed');
+select refused($$ select vcs.code_import_machine_set_quiescing(-1, 'bob') $$, 'IJ404',
+    'code_import_machine', 'nor one that is unknown');
+select refused($$ select vcs.code_import_machine_set_quiescing(null, 'bob') $$, 'IJ400',
+    'code_import_machine', 'a machine is needed');
+select refused($$ select vcs.code_import_machine_set_quiescing(a_machine(), null) $$, 'IJ400',
+    'code_import_machine', 'a person is needed');
 
-select callable_by('vcs.code_import_machine_set_quiescing(bigint, text, text)', array['operator'], 'operators may set machines quiescing');
+select callable_by('vcs.code_import_machine_set_quiescing(bigint, text, text)', array['operator'],
+    'operators may set machines quiescing');
 select rules_hold();
 select * from finish();
 rollback;

@@ -1,7 +1,8 @@
 begin;
 select plan(3);
 
-select columns_are('vcs', 'code_import_settings', array['name', 'value', 'default_value', 'description'], 'a setting has these columns');
+select columns_are('vcs', 'code_import_settings', array['name', 'value', 'default_value',
+    'description'], 'a setting has these columns');
 select results_eq(
     'select name, value, default_value from vcs.code_import_settings order by name',
     $$ values
@@ -25,7 +26,8 @@ select results_eq(
     'these are the settings and their defaults'
 );
 select is_empty(
-    $$ select name from vcs.code_import_settings where description !~ '^[A-Z].*\.$' $$, 'each is described by a sentence'
+    $$ select name from vcs.code_import_settings where description !~ '^[A-Z].*\.$' $$,
+    'each is described by a sentence'
 );
 select * from finish();
 rollback;

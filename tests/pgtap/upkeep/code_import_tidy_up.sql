@@ -6,14 +6,17 @@ create function pg_temp.age(p_import bigint, p_by interval) returns void languag
     update vcs._code_import_result
     set date_created = date_created - p_by, date_job_started = date_job_started - p_by
     where code_import_id = p_import;
-    update vcs._code_import_event set date_created = date_created - p_by where code_import_id = p_import;
+    update vcs._code_import_event set date_created = date_created - p_by
+        where code_import_id = p_import;
 $$;
 create function pg_temp.tidied() returns text language sql as $$
-    select format('%s %s %s %s', events, results, log_files, machines) from vcs.code_import_tidy_up();
+    select format('%s %s %s %s', events, results, log_files, machines)
+        from vcs.code_import_tidy_up();
 $$;
 
 select results_eq(
-    'select * from vcs.code_import_tidy_up()', $$ values (0::bigint, 0::bigint, 0::bigint, 0::bigint) $$,
+    'select * from vcs.code_import_tidy_up()', $$ values (0::bigint, 0::bigint, 0::bigint,
+        0::bigint) $$,
     'where there is nothing to do it says so, in one row'
 );
 
@@ -23,12 +26,14 @@ select run_to(the('import'), 'success') from generate_series(1, 7);
 select pg_temp.age(the('import'), '29 days 23 h');
 select vcs.code_import_tidy_up();
 select is(
-    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 7::bigint, 'results of 29 days stay'
+    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 7::bigint,
+    'results of 29 days stay'
 );
 create temporary table newest as
 select id from vcs.code_import_result where code_import_id = the('import') order by id desc limit 5;
 select pg_temp.age(the('import'), '2 h');
-select is((select results from vcs.code_import_tidy_up()), 2::bigint, 'results of more than 30 days go');
+select is((select results from vcs.code_import_tidy_up()), 2::bigint,
+    'results of more than 30 days go');
 select bag_eq(
     $$ select id from vcs.code_import_result where code_import_id = the('import') $$,
     'select id from newest', 'but for the newest five of a living import'
@@ -36,13 +41,15 @@ select bag_eq(
 select set_to('results_kept', '2');
 select vcs.code_import_tidy_up();
 select is(
-    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 2::bigint, 'how many is a setting'
+    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 2::bigint,
+    'how many is a setting'
 );
 select set_to('result_retention', '10 years');
 select set_to('results_kept', '0');
 select vcs.code_import_tidy_up();
 select is(
-    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 2::bigint, 'and so is how long'
+    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 2::bigint,
+    'and so is how long'
 );
 select set_to('result_retention', null);
 select set_to('results_kept', null);
@@ -52,7 +59,8 @@ select vcs.code_import_delete(the('deleted'));
 select pg_temp.age(the('deleted'), '31 days');
 select vcs.code_import_tidy_up();
 select is_empty(
-    $$ select * from vcs.code_import_result where code_import_id = the('deleted') $$, 'of a deleted import none is kept'
+    $$ select * from vcs.code_import_result where code_import_id = the('deleted') $$,
+    'of a deleted import none is kept'
 );
 
 -- A result that goes leaves young events
@@ -60,7 +68,8 @@ select set_to('result_retention', '1 h');
 select set_to('results_kept', '1');
 select let('young', an_import());
 select run_to(the('young'), 'success') from generate_series(1, 2);
-create temporary table trail as select * from vcs.code_import_event where code_import_id = the('young');
+create temporary table trail as select * from vcs.code_import_event
+    where code_import_id = the('young');
 select pg_temp.age(the('young'), '2 h');
 select vcs.code_import_tidy_up();
 select is(
@@ -68,7 +77,8 @@ select is(
     'a result may go before its events'
 );
 select results_eq(
-    $$ select id, event_type from vcs.code_import_event where code_import_id = the('young') order by id $$,
+    $$ select id, event_type from vcs.code_import_event where code_import_id = the('young')
+       order by id $$,
     'select id, event_type from trail order by id', 'which stay, ids and all'
 );
 select set_to('result_retention', null);
@@ -78,17 +88,21 @@ select set_to('results_kept', null);
 select let('old', an_import('new'));
 select pg_temp.age(the('old'), '29 days 23 h');
 select vcs.code_import_tidy_up();
-select isnt_empty($$ select * from vcs.code_import_event where code_import_id = the('old') $$, 'events of 29 days stay');
+select isnt_empty($$ select * from vcs.code_import_event where code_import_id = the('old') $$,
+    'events of 29 days stay');
 select pg_temp.age(the('old'), '2 h');
 select vcs.code_import_tidy_up();
-select is_empty($$ select * from vcs.code_import_event where code_import_id = the('old') $$, 'events of more than 30 days go');
-select isnt_empty($$ select * from vcs.code_import where id = the('old') $$, 'what they tell of stays');
+select is_empty($$ select * from vcs.code_import_event where code_import_id = the('old') $$,
+    'events of more than 30 days go');
+select isnt_empty($$ select * from vcs.code_import where id = the('old') $$,
+    'what they tell of stays');
 select let('long retention', an_import('new'));
 select set_to('event_retention', '90 days');
 select pg_temp.age(the('long retention'), '60 days');
 select vcs.code_import_tidy_up();
 select isnt_empty(
-    $$ select * from vcs.code_import_event where code_import_id = the('long retention') $$, 'how long is a setting'
+    $$ select * from vcs.code_import_event where code_import_id = the('long retention') $$,
+    'how long is a setting'
 );
 
 -- Logs
@@ -96,13 +110,17 @@ select let('logged', an_import());
 select let('job', a_run(the('logged')));
 select let('log', vcs.code_import_log_file_new(the('job'), 'x'));
 select vcs.code_import_job_finish(the('job'), 'success', the('log'));
-update vcs._code_import_log_file set date_created = now() - interval '29 days 23 h' where id = the('log');
+update vcs._code_import_log_file set date_created = now() - interval '29 days 23 h'
+    where id = the('log');
 select vcs.code_import_tidy_up();
 select is(
-    (select log_file_id from vcs.code_import_result where job_id = the('job')), the('log'), 'logs of 29 days stay'
+    (select log_file_id from vcs.code_import_result where job_id = the('job')), the('log'),
+    'logs of 29 days stay'
 );
-update vcs._code_import_log_file set date_created = now() - interval '30 days 1 h' where id = the('log');
-select is((select log_files from vcs.code_import_tidy_up()), 1::bigint, 'logs of more than 30 days go');
+update vcs._code_import_log_file set date_created = now() - interval '30 days 1 h'
+    where id = the('log');
+select is((select log_files from vcs.code_import_tidy_up()), 1::bigint,
+    'logs of more than 30 days go');
 select results_eq(
     $$ select status, log_file_id from vcs.code_import_result where job_id = the('job') $$,
     $$ values ('success'::text, null::bigint) $$,
@@ -110,17 +128,23 @@ select results_eq(
 );
 
 -- Silent machines
-select let(name, a_machine('online')) from unnest(array['silent', 'beating', 'never heard']) as given (name);
+select let(name, a_machine('online')) from unnest(array['silent', 'beating',
+    'never heard']) as given (name);
 select let('quiet', a_machine('quiescing'));
 select let('silent run', a_run(an_import(), the('silent')));
-update vcs._code_import_machine set heartbeat = now() - interval '1 h' where id in (the('silent'), the('quiet'));
-update vcs._code_import_machine set heartbeat = now() - interval '59 minutes' where id = the('beating');
-select is((select machines from vcs.code_import_tidy_up()), 0::bigint, 'no machine is too silent, unless a limit is set');
+update vcs._code_import_machine set heartbeat = now() - interval '1 h'
+    where id in (the('silent'), the('quiet'));
+update vcs._code_import_machine set heartbeat = now() - interval '59 minutes'
+    where id = the('beating');
+select is((select machines from vcs.code_import_tidy_up()), 0::bigint,
+    'no machine is too silent, unless a limit is set');
 select set_to('machine_silent_after', '1 h');
-select is((select machines from vcs.code_import_tidy_up()), 0::bigint, 'a machine that is as silent as that is not yet too silent');
+select is((select machines from vcs.code_import_tidy_up()), 0::bigint,
+    'a machine that is as silent as that is not yet too silent');
 select set_to('machine_silent_after', '59 minutes');
 select mark();
-select is((select machines from vcs.code_import_tidy_up()), 2::bigint, 'one that is silent for longer is taken offline');
+select is((select machines from vcs.code_import_tidy_up()), 2::bigint,
+    'one that is silent for longer is taken offline');
 select results_eq(
     $$ select state from vcs.code_import_machine
        where id in (the('silent'), the('beating'), the('never heard'), the('quiet')) order by id $$,
@@ -133,10 +157,12 @@ select bag_eq(
               ('offline', the('quiet'), null, '{"reason": "watchdog"}') $$,
     'with an event offline for the reason watchdog'
 );
-select is((select state from vcs.code_import_job where id = the('silent run')), 'running', 'its runs are left alone');
+select is((select state from vcs.code_import_job where id = the('silent run')), 'running',
+    'its runs are left alone');
 
 select callable_by(
-    'vcs.code_import_tidy_up()', array['operator', 'reclaimer', 'worker'], 'operators, workers and the reclaimer may tidy up'
+    'vcs.code_import_tidy_up()', array['operator', 'reclaimer', 'worker'],
+    'operators, workers and the reclaimer may tidy up'
 );
 select rules_hold();
 select * from finish();
