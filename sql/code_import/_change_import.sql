@@ -50,6 +50,16 @@ as $$
 declare
     v_source_hash bytea := vcs._source_hash(p_import.url, p_import.cvs_root, p_import.cvs_module);
 begin
+    -- What is taken for all to see is refused without waiting for whoever may be giving it up:
+    -- two imports that swap their targets would wait for each other.
+    if exists (
+        select from vcs._code_import as import
+        where (import.target = p_import.target or import.source_hash = v_source_hash)
+          and import.id <> p_import.id
+    ) then
+        perform vcs._refuse_taken(p_import.target, v_source_hash, p_import.id);
+    end if;
+
     update vcs._code_import as import
     set owner = p_import.owner,
         assignee = p_import.assignee,
