@@ -35,7 +35,14 @@ begin
 
     update vcs._code_import_schedule as schedule
     set job_id = nextval('vcs._code_import_job_id_seq'),
-        date_created = now(),
+        -- However old this transaction is, its job is not made before the last run had ended.
+        date_created = greatest(now(), (
+            select result.date_created
+            from vcs._code_import_result as result
+            where result.code_import_id = p_code_import_id
+            order by result.id desc
+            limit 1
+        )),
         date_due = v_due,
         state = 'pending'
     where schedule.code_import_id = p_code_import_id
