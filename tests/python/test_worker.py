@@ -719,6 +719,54 @@ def test_an_outcome_waits_for_the_database(
     await_statuses(conn, "success", "success_nochange")
 
 
+def test_a_database_that_stands_still_is_left(
+    fleet: Fleet,
+    way: Gate,
+    imp: Import,
+    repository: Repository,
+    conn: psycopg.Connection[Any],
+    client: Client,
+) -> None:
+    set_lease(client, 8)
+    hold_at_fetch(repository)
+    dsn = make_conninfo(fleet.dsn, port=way.port)
+    worker = fleet.start("--allow-host", repository.host, dsn=dsn)
+    standing_run(conn, worker, repository)
+    way.hold()
+    worker.says("no database")
+    way.release()
+    worker.says("the database is back")
+    repository.gate.release()
+    eventually(lambda: statuses(conn)[-1:] == ["success"])
+
+
+def test_an_end_whose_answer_was_lost_is_told_again_and_counts_once(
+    fleet: Fleet, way: Gate, imp: Import, repository: Repository, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute(
+        """
+        create function public.wait_at_commit() returns trigger language plpgsql as
+            'begin perform pg_advisory_xact_lock_shared(4711); return null; end';
+        create constraint trigger wait_at_commit after insert on vcs._code_import_result
+            deferrable initially deferred for each row execute function public.wait_at_commit();
+        select pg_advisory_lock(4711);
+        """
+    )
+    dsn = make_conninfo(fleet.dsn, port=way.port)
+    worker = fleet.start("--allow-host", repository.host, dsn=dsn)
+    waiting = "select from pg_locks where locktype = 'advisory' and not granted"
+    eventually(lambda: conn.execute(waiting).fetchone() is not None, what="a commit that waits")
+    way.hold()
+    conn.execute("select pg_advisory_unlock(4711)")
+    await_statuses(conn, "success")
+    assert "success" not in worker.log
+    way.shut()
+    way.release()
+    way.reopen()
+    worker.says("run 1 of project/repo: success")
+    assert statuses(conn) == ["success"]
+
+
 def test_without_a_database_a_run_lives_no_longer_than_its_lease(
     fleet: Fleet,
     way: Gate,

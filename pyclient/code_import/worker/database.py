@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import socket
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,24 +20,30 @@ from code_import.errors import NotAllowed
 from code_import.wire import fetch_one, fetch_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from code_import.models import MachineState, RcsType
 
 Returned = TypeVar("Returned")
 
-STATEMENT_SECONDS = 20
+MOST_PATIENCE = 20.0
+LEAST_PATIENCE = 2.0
+"""Seconds that a call may take on the server; half as long again until the line is cut."""
 ATTEMPTS = 5
 
 
 class Database:
-    """Calls in transactions of their own, none of which waits for a lock without end.
+    """Calls in transactions of their own, none of which waits without end.
+
+    ``patience`` is how many seconds one may take: a lock that somebody keeps, or a server that
+    stands still, must not keep a worker from its runs.
 
     Any psycopg.Error leaves it closed: whoever calls decides when to ``open`` it again, and must
     then ask what became of the last call. A refusal (CodeImportError) is an answer: it stays open.
     """
 
     def __init__(self, connect: Callable[[], Connection[Any]]) -> None:
+        self.patience = MOST_PATIENCE
         self._connect = connect
         self._conn: Connection[Any] | None = None
 
@@ -81,9 +90,31 @@ class Database:
     def _once(self, do: Callable[[Connection[Any]], Returned]) -> Returned:
         if self._conn is None:
             raise psycopg.OperationalError("not connected to the database")
-        with self._conn.transaction():
-            self._conn.execute(f"set local statement_timeout = '{STATEMENT_SECONDS}s'")
+        with answered_within(self.patience * 1.5, self._conn), self._conn.transaction():
+            fetch_value(
+                self._conn,
+                "select set_config('statement_timeout', %s, true)",
+                f"{self.patience * 1000:.0f}ms",
+            )
             return do(self._conn)
+
+
+@contextlib.contextmanager
+def answered_within(seconds: float, conn: Connection[Any]) -> Iterator[None]:
+    """Cut the line to a server that does not answer in time: it cannot time out by itself."""
+    with socket.socket(fileno=os.dup(conn.fileno())) as wire:
+
+        def cut() -> None:
+            with contextlib.suppress(OSError):
+                wire.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @dataclass(frozen=True, slots=True)

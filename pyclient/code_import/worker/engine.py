@@ -21,7 +21,7 @@ from code_import.importers import Source
 from code_import.policy import Policy
 
 from .child import Order
-from .database import Database, Settings, identity, settings
+from .database import LEAST_PATIENCE, MOST_PATIENCE, Database, Settings, identity, settings
 from .listener import Listener
 from .lock import WorkerLock
 from .log import clean
@@ -322,6 +322,7 @@ class Worker:
     def _read_settings(self) -> None:
         self._settings = self._database.ask(settings)
         self._settings_at = now()
+        self._database.patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, self._settings.lease / 4))
 
     def _order(self, assignment: Assignment) -> Order:
         hosts = (host.strip() for host in self._settings.excluded_hosts.split(","))

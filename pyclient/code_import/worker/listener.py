@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from .database import MOST_PATIENCE, answered_within
 from .timing import Backoff, now
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ class Listener:
         conn = self._connect()
         try:
             conn.autocommit = True
-            conn.execute(f"listen {CHANNEL}")
+            with answered_within(MOST_PATIENCE, conn):
+                conn.execute(f"listen {CHANNEL}")
             self._fd = conn.fileno()
         except psycopg.Error:
             conn.close()

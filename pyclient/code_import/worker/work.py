@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ASK_AT_LEAST = 60.0
 """An idle worker asks this often: as its machine's sign of life, and to reclaim."""
-LOOK_WHILE_NOT_ONLINE = 5.0
+LOOK_WHILE_NOT_ONLINE = 2.0
 """Nothing wakes a worker whose machine is set online, so it looks."""
 
 logger = logging.getLogger(__name__)
