@@ -81,8 +81,8 @@ begin
 end;
 $$;
 
--- Insert what can be, each element of the array under the id at its place. Two sessions with
--- the same targets meet in one order.
+-- Insert what can be, each element of the array under the id at its place; of two that cannot
+-- both be, the first.
 create or replace function vcs._insert_imports(p_imports jsonb, p_registrant text, p_ids bigint[])
 returns void
 language plpgsql
@@ -100,7 +100,7 @@ begin
     from jsonb_array_elements(p_imports) with ordinality as item (value, place)
     cross join lateral vcs._given_import(item.value, p_registrant) as given
     where given.refusal is null
-    order by given.target
+    order by item.place
     on conflict do nothing;
 
     insert into vcs._code_import_schedule (
