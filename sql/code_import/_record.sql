@@ -14,7 +14,7 @@ begin
         when length(p_target) > 200 then 'target has more than 200 characters'
         when p_target !~ '^[A-Za-z0-9_+][A-Za-z0-9._+-]*(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)*$'
             then format('target %L is not a path of parts made of letters, digits and "._+-", none starting with "." or "-"', left(p_target, 40))
-        when p_target ~ '\.(git|lock)(/|$)'
+        when p_target ~ '[.](git|lock)(/|$)'
             then format('target %L has a part that ends in .git or .lock', left(p_target, 40))
     end;
 end;

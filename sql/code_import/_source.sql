@@ -22,8 +22,8 @@ declare
 begin
     if p_url ~ '^/' then
         v_url := 'file://' || p_url;
-    elsif p_url ~ '^[^@/:]+@[^@/:\[\]]+:' then
-        v_url := 'ssh://' || regexp_replace(p_url, '^([^:]+):/*', '\1/');
+    elsif p_url ~ '^[^@/:]+@[^][@/:]+:' then
+        v_url := 'ssh://' || regexp_replace(p_url, ':/*', '/');
     elsif p_url !~ '^[A-Za-z][A-Za-z0-9+.-]*://' then
         return;
     end if;
@@ -105,7 +105,7 @@ begin
         when v_part.userinfo like '%:%' then 'url has a password in it'
         when v_part.userinfo like '-%' or v_part.host like '-%' then 'url has a host or user that starts with a hyphen'
         when v_part.scheme <> 'file' and v_part.host = '' then 'url has no host'
-        when v_part.host !~ '^(\[[0-9A-Fa-f:.]+\]|[^]\[:]*)$' then 'url has a host that is none'
+        when v_part.host !~ '^([[][0-9A-Fa-f:.]+]|[^]:[]*)$' then 'url has a host that is none'
         when v_part.scheme = 'file' and v_part.path !~ '^/.*[^/]' then 'url has no path'
         when v_part.port !~ '^[0-9]{0,6}$' or nullif(v_part.port, '')::integer not between 1 and 65535
             then 'url has a port that is none'

@@ -42,7 +42,7 @@ begin
             then 'has to be at least 1'
         when p_setting.kind = 'size' and v_parsed.number_value not between 1 and 512 * 1024 * 1024
             then 'has to be between 1 byte and 512 MB'
-        when p_setting.kind = 'hosts' and p_value !~ '^\s*([^\s,/@]{1,255}\s*(,\s*[^\s,/@]{1,255}\s*)*)?$'
+        when p_setting.kind = 'hosts' and p_value !~ '^([^[:space:],/@]{1,255}([[:space:]]*,[[:space:]]*[^[:space:],/@]{1,255})*)?$'
             then 'has to be host names with commas between them'
     end;
 exception

@@ -1,6 +1,6 @@
 -- House rules for every function, checked in the catalog so that none is forgotten.
 begin;
-select plan(16);
+select plan(17);
 
 create temporary view ours as
 select
@@ -59,6 +59,11 @@ select is_empty(
        where is_public
          and prorettype in ('numeric'::regtype, 'varchar'::regtype, 'timestamp'::regtype) $$,
     'ids are bigint, times timestamptz, names text'
+);
+select is_empty(
+    $$ select signature from ours
+       where position(E'\\' in regexp_replace(prosrc, 'E''[^'']*''', '', 'g')) > 0 $$,
+    'no string has a backslash that standard_conforming_strings, set by a caller, could turn'
 );
 
 -- Comments: the contract of each call
