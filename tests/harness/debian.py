@@ -1,4 +1,4 @@
-"""Files that come from Debian packages and are not ours to copy: pgTAP, and plpgsql_check.
+"""Files that come from Debian packages and are not ours to copy: pgTAP, plpgsql_check, pgbouncer.
 
 A package is downloaded and unpacked into the user's cache; nothing is installed, so no root is
 needed. Standard library only: ``python3 tests`` uses it before there is a virtual environment.
@@ -62,6 +62,23 @@ def plpgsql_check(major: int) -> tuple[Path, Path]:
         raise NotToBeHad(f"Debian's {package} cannot be fetched: {_reason(error)}") from error
 
 
+def pgbouncer() -> Path:
+    """A folder with the program pgbouncer and the libraries that come from packages with it."""
+    kept = cache() / "pgbouncer"
+    if (kept / "pgbouncer").is_file():
+        return kept
+    try:
+        for wanted in (r"libc-ares2\w*", r"libevent-2\.1-7\w*", "pgbouncer"):
+            with tempfile.TemporaryDirectory(prefix="code_import-deb-") as scratch:
+                unpacked = _unpack(_first_package(wanted), Path(scratch))
+                for place in ("usr/sbin/pgbouncer", "usr/lib/*/*.so.*"):
+                    for file in unpacked.glob(place):
+                        _keep(file, kept.name)
+    except (OSError, subprocess.SubprocessError, LookupError) as error:
+        raise NotToBeHad(f"Debian's pgbouncer cannot be fetched: {_reason(error)}") from error
+    return kept
+
+
 def cache() -> Path:
     """Where fetched files are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -84,7 +101,8 @@ def _first_package(pattern: str, depends_of: str | None = None) -> str:
             if os.geteuid() != 0:
                 break
             _apt("apt-get", "update", "-qq")
-        query = ("depends", depends_of) if depends_of else ("pkgnames", "postgresql-")
+        begins = re.split(r"[^a-z]", pattern)[0]
+        query = ("depends", depends_of) if depends_of else ("pkgnames", begins)
         known = subprocess.run(
             ["apt-cache", *query], capture_output=True, text=True, check=False, timeout=60
         ).stdout
