@@ -32,7 +32,7 @@ LINES_OF_A_FAILURE = 5
 COUNTING = 5.0
 """Seconds in which the commits of a mirror are counted, or are not told."""
 HALF_A_MINUTE = timedelta(seconds=30)
-"""Added before a wait is cut to whole hours, so that 6 hours to come are not 5."""
+"""Added to a longer wait before it is cut to whole hours, so that 6 hours to come are not 5."""
 NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
 
 
@@ -85,7 +85,7 @@ def describe(conn: psycopg.Connection[Any], mirror: Mirror, store: Path) -> None
     for line in reading.imports_named(conn, wish.imp.target):
         if line.id == wish.imp.id and line.date_due is not None:
             mirror.date_due = line.date_due
-            mirror.next_run = ago(line.date_due, reading.now(conn) - HALF_A_MINUTE)
+            mirror.next_run = _next_run(line.date_due, reading.now(conn))
     path = store / f"{wish.imp.target}.git"
     if path.is_dir():
         mirror.path = path
@@ -93,6 +93,11 @@ def describe(conn: psycopg.Connection[Any], mirror: Mirror, store: Path) -> None
         mirror.refs = None if listed is None else listed.count("x")
         counted = _git(path, "rev-list", "--count", "--branches", "--tags")
         mirror.commits = None if counted is None else int(counted)
+
+
+def _next_run(date_due: datetime, now: datetime) -> str:
+    wait = date_due - now
+    return ago(date_due, now - HALF_A_MINUTE if wait > HALF_A_MINUTE else min(now, date_due))
 
 
 def report(session: Session, mirrors: Sequence[Mirror]) -> None:

@@ -39,6 +39,7 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?:(?P<user>[^/?#]*)@)?"
     r"(?P<host>\[[^][/?#@]*\]|[^/?#@:]*)(?::(?P<port>\d*))?(?P<path>[/?#].*)?"
 )
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _SCP = re.compile(r"(?P<place>[^@/:]+@[^@/:]+):/*(?P<path>.*)")
 
 
@@ -56,9 +57,13 @@ class Place:
     @classmethod
     def named(cls, text: str) -> Place:
         """What a person means by a path or a url. Raises NotASource."""
+        if not text:
+            raise NotASource("it names nothing")
         path = Path(text).expanduser()
         if path.exists():
             repository = _repository(Path(os.path.realpath(path)))
+            if _CONTROLS.search(str(repository)):
+                raise NotASource("its path has control characters, and no worker reads such a one")
             return cls("file://" + quote_from_bytes(os.fsencode(repository)), repository)
         if _URL.fullmatch(text) or _SCP.fullmatch(text):
             return cls(text)
