@@ -50,8 +50,10 @@ class Database:
         conninfo = self._with_defaults(application_name)
         try:
             return psycopg.connect(conninfo, **options)
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as err:
             if not self.embedded:
+                if not self.conninfo:
+                    err.add_note(f"This database was chosen by {_variables()} in the environment.")
                 raise
         from . import embedded
 
@@ -89,7 +91,7 @@ def find(dsn: str | None = None) -> Database:
     if chosen:
         conninfo_to_dict(chosen)
         return Database(chosen)
-    if any(os.environ.get(name) for name in PLACE_VARIABLES):
+    if _variables():
         return Database("")
     from . import embedded  # most calls name a database and do not need it
 
@@ -99,6 +101,12 @@ def find(dsn: str | None = None) -> Database:
 def connect(dsn: str | None = None, **options: Any) -> psycopg.Connection[Any]:
     """Connect to the database that :func:`find` chooses; see :meth:`Database.connect`."""
     return find(dsn).connect(**options)
+
+
+def _variables() -> str:
+    """The variables in the environment that say where the database is, with their values."""
+    given = ((name, os.environ.get(name)) for name in PLACE_VARIABLES)
+    return ", ".join(f"{name}={value}" for name, value in given if value)
 
 
 def _from_environment() -> dict[str, str]:

@@ -672,6 +672,19 @@ def test_a_database_out_of_reach_or_without_the_schema_is_4(
     assert cli.process("import", "list", "--dsn", "nonsense").returncode == 2
 
 
+def test_a_database_out_of_reach_that_the_environment_chose_says_so(cli: CommandLine) -> None:
+    lost = subprocess.run(
+        [sys.executable, "-m", "code_import", "import", "list"],
+        env={**os.environ, "CODE_IMPORT_DSN": "", "PGHOST": "127.0.0.1", "PGPORT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert lost.returncode == 4
+    assert "chosen by PGHOST=127.0.0.1, PGPORT=1 in the environment" in lost.stderr
+
+
 def test_an_older_schema_is_told_from_none(cli: CommandLine, conn: psycopg.Connection[Any]) -> None:
     conn.execute("drop function vcs.code_import_tidy_up()")
     old = cli.process("tidy-up")

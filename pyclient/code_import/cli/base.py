@@ -379,6 +379,7 @@ def explain(err: Exception) -> Failure | None:
     if not isinstance(err, psycopg.Error):
         return None
     first, *others = str(err).splitlines() or [type(err).__name__]
+    others += getattr(err, "__notes__", [])
     message = err.diag.message_primary or first
     if err.sqlstate in NOT_INSTALLED:
         return Failure(
