@@ -591,6 +591,23 @@ def test_one_machine_has_one_worker(
         assert "Traceback" not in second.log
 
 
+def test_a_store_that_is_of_no_use_is_told_in_a_line(fleet: Fleet) -> None:
+    (fleet.folder / "locked/.worker-w1.lock").mkdir(parents=True)
+    (fleet.folder / "file").touch()
+    for store, why in (("locked", "the worker's lock cannot be had"), ("file/x", "cannot be made")):
+        worker = fleet.start(store=store)
+        worker.ends(code=1)
+        assert why in worker.log
+        assert "Traceback" not in worker.log
+
+
+def test_its_log_shows_control_characters(fleet: Fleet) -> None:
+    worker = fleet.start(hostname="red\x1b[31m\nline")
+    worker.ends(code=1)
+    assert r"machine red\x1b[31m\nline, store" in worker.log
+    assert "\x1b" not in worker.log
+
+
 def test_a_machine_of_another_role_is_refused(
     fleet: Fleet, dsn: str, conn: psycopg.Connection[Any], roles: Roles
 ) -> None:

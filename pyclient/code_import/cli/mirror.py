@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     import psycopg
 
     from ..connection import Database
-    from ..worker import Held, Options
     from ..worker.chosen import Wish
+    from ..worker.engine import Options
+    from ..worker.lock import Held
     from .mirror_progress import Progress
     from .mirror_report import Mirror
 
@@ -71,12 +72,13 @@ def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options
 
     Without a database of yours, your own server is started and the schema installed in it.
     """
-    from ..worker import start_forkserver
-    from .mirror_progress import progress
+    from ..worker.runs import start_forkserver
+
+    start_forkserver(("git",))
+    from .mirror_progress import progress  # Takes a moment, like the one above: side by side.
     from .mirror_report import describe, report
 
     given = _worker_options(session, **options)
-    start_forkserver(given.rcs_types)
     with progress() as shown:
         shown.busy("database", "getting ready")
         with _find_database(session).connect() as conn:
@@ -153,8 +155,9 @@ def _fulfil(
     conn: psycopg.Connection[Any], wishes: Sequence[Wish], options: Options, shown: Progress
 ) -> Path:
     """Have the wishes run, here or by the worker that this machine has. Returns its store."""
-    from ..worker import CannotStart, Held, Worker
     from ..worker.chosen import Errand
+    from ..worker.engine import CannotStart, Worker
+    from ..worker.lock import Held
 
     store = options.store
     errand = Errand(wishes, options.hostname, shown)

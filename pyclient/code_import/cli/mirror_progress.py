@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from ..worker import Watcher
+from ..worker.engine import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

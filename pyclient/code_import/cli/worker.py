@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .base import NOTHING, Command, Failure, Session, pass_session
-from .output import print_json
+from .output import print_json, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import psycopg
 
-    from ..worker import Options
+    from ..worker.engine import Options
 
 
 @click.command(
@@ -68,7 +68,7 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
     finishes what runs, the second stops the runs and gives them back. A worker that crashed may be
     started again at once.
     """
-    from ..worker import CannotStart, Held, Worker
+    from ..worker.runs import start_forkserver
     from ..worker.serving import tools
 
     present = tools()
@@ -78,6 +78,10 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
     served = tuple(name for name, missing in present.items() if missing is None)
     if not served:
         raise Failure("nothing can be imported here", hint="code-import worker --check")
+    start_forkserver(served)
+    from ..worker.engine import CannotStart, Worker  # Takes a moment, like the one above.
+    from ..worker.lock import Held
+
     log_to_stderr()
     given = make_options(session, store, rcs_types=served, **options)
     logging.getLogger(__name__).info(
@@ -106,14 +110,17 @@ def make_options(session: Session, store: Path | None, **options: Any) -> Option
     """The options of a worker: its store is made if need be, its connections are this session's."""
     import platformdirs
 
-    from ..worker import Options
+    from ..worker.engine import Options
 
-    if store is None:
-        store = platformdirs.user_data_path("code-import", appauthor=False) / "store"
-        store.parent.mkdir(parents=True, exist_ok=True)
-        store.mkdir(mode=0o700, exist_ok=True)
-    else:
-        store.mkdir(parents=True, exist_ok=True)
+    try:
+        if store is None:
+            store = platformdirs.user_data_path("code-import", appauthor=False) / "store"
+            store.parent.mkdir(parents=True, exist_ok=True)
+            store.mkdir(mode=0o700, exist_ok=True)
+        else:
+            store.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise Failure(f"the store cannot be made: {err}") from None
     return Options(
         connect=connector(session),
         store=store.resolve(),
@@ -129,10 +136,17 @@ def connector(session: Session) -> Callable[[], psycopg.Connection[Any]]:
     return lambda: connection.find(session.dsn).connect(application_name="code-import worker")
 
 
+class _OneLine(logging.Formatter):
+    """Shows control characters, and so keeps each event to its line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return visible(super().formatMessage(record))
+
+
 def log_to_stderr() -> None:
     """One line an event: when, how grave, what."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter(
+    formatter = _OneLine(
         "%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ"
     )
     formatter.converter = time.gmtime

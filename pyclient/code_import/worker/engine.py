@@ -87,7 +87,7 @@ class Options:
 
 
 class CannotStart(Exception):
-    """This machine has no process for a run, time and again."""
+    """This machine has no process for a run, time and again, or its files cannot be locked."""
 
 
 class Watcher:
@@ -145,8 +145,8 @@ class Worker:
         The first SIGTERM or SIGINT takes nothing more and finishes what runs; the second stops
         the runs and releases them; the third kills them. Raises Held when this machine has a
         worker already, NotYours when it belongs to another role, CannotStart when the machine has
-        no processes left, and psycopg.Error when there is no database at the start; one that goes
-        away later is waited for.
+        no processes left or no place for the lock, and psycopg.Error when there is no database at
+        the start; one that goes away later is waited for.
         """
         with contextlib.ExitStack() as stack:
             stack.callback(self._selector.close)
@@ -168,7 +168,10 @@ class Worker:
             self._database.ask(identity),
             options.lock_folder,
         )
-        lock.acquire()
+        try:
+            lock.acquire()
+        except OSError as err:
+            raise CannotStart(f"the worker's lock cannot be had: {err}") from err
         stack.callback(lock.release)
         self._read_settings()
         for left in self._own_runs():

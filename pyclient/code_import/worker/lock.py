@@ -54,7 +54,10 @@ class WorkerLock:
         self._files: list[int] = []
 
     def acquire(self) -> None:
-        """Take the lock until ``release`` or death. Raises Held at once when it is taken."""
+        """Take the lock until ``release`` or death.
+
+        Raises Held at once when it is taken, and OSError where there can be no such file.
+        """
         about = self._about | {"pid": os.getpid(), "since": f"{datetime.now(UTC):%F %T} UTC"}
         try:
             for path in self._paths:

@@ -18,8 +18,3 @@ def tools() -> dict[RcsType, str | None]:
         for name in get_args(RcsType)
         if find_spec(f"{importers.__name__}.{name}")
     }
-
-
-def served() -> tuple[RcsType, ...]:
-    """The types that can be imported here."""
-    return tuple(name for name, missing in tools().items() if missing is None)
