@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .base import NOTHING, Command, Failure, Session, pass_session
-from .output import print_json, visible
+from .output import print_json, visible, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +140,14 @@ class _OneLine(logging.Formatter):
     """Shows control characters, and so keeps each event to its line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return visible(super().formatMessage(record))
+
+
+class _OneLine(logging.Formatter):
+    """Shows control characters, and so keeps each event to its line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (its name there)
+        """The event's own words, without the traceback that may follow."""
         return visible(super().formatMessage(record))
 
 
