@@ -7,19 +7,20 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_bytes bytea;
-    v_start integer := 1;
+    v_text   text;
+    v_excess bigint;
 begin
     if octet_length(p_text) <= p_limit then
         return p_text;
     end if;
-    v_bytes := convert_to(p_text, 'UTF8');
-    v_bytes := substring(v_bytes from greatest(octet_length(v_bytes) - p_limit, 0)::integer + 1);
-    -- Bytes 10xxxxxx continue a character whose first byte was cut off.
-    while v_start <= octet_length(v_bytes) and get_byte(v_bytes, v_start - 1) & 192 = 128 loop
-        v_start := v_start + 1;
+    v_text := right(p_text, p_limit::integer);
+    v_excess := octet_length(v_text) - p_limit;
+    -- Whatever the database's encoding, a character has at most four bytes: that many go at least.
+    while v_excess > 0 loop
+        v_text := right(v_text, - ((v_excess + 3) / 4)::integer);
+        v_excess := octet_length(v_text) - p_limit;
     end loop;
-    return convert_from(substring(v_bytes from v_start), 'UTF8');
+    return v_text;
 end;
 $$;
 
