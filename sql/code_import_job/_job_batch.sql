@@ -17,7 +17,7 @@ begin
         perform vcs._refuse_value(
             'code_import_job', format('there are %s job_ids and %s %s', cardinality(p_job_ids), p_length, p_name)
         );
-    elsif array_position(p_job_ids, null) is not null then
+    elsif exists (select from unnest(p_job_ids) as given (id) where given.id is null) then
         perform vcs._refuse_value('code_import_job', 'a job_id is null');
     elsif exists (select from unnest(p_job_ids) as given (id) group by given.id having count(*) > 1) then
         perform vcs._refuse_value('code_import_job', 'a job_id is there twice');

@@ -92,7 +92,10 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not p_rcs_types <@ array['git', 'svn', 'hg', 'cvs', 'bzr'] or array_position(p_rcs_types, null) is not null then
+    if exists (
+        select from unnest(p_rcs_types) as served (rcs_type)
+        where served.rcs_type is null or served.rcs_type not in ('git', 'svn', 'hg', 'cvs', 'bzr')
+    ) then
         perform vcs._refuse_value(
             'code_import_job',
             'rcs_types has an element that is none of git, svn, hg, cvs, bzr',

@@ -1,5 +1,5 @@
 begin;
-select plan(19);
+select plan(21);
 
 -- Given seven imports that are due, the second requested
 select let('import ' || n, an_import()) from generate_series(1, 7) as n;
@@ -76,7 +76,9 @@ from (values
     ('null, 3, 1', 'code_import_machine', 'no hostname'),
     ('''anvil'', null, 1', 'code_import_job', 'no limit'),
     ('''anvil'', 3, null', 'code_import_job', 'no number of jobs'),
-    ('''anvil'', 3, -1', 'code_import_job', 'a negative number of jobs')
+    ('''anvil'', 3, -1', 'code_import_job', 'a negative number of jobs'),
+    ('''anvil'', 3, 1, ''{git, null}''', 'code_import_job', 'a type that is null'),
+    ('''anvil'', 3, 1, ''{{git}, {tla}}''', 'code_import_job', 'an unknown type in a matrix')
 ) as given (arguments, relation, why);
 
 -- Whose

@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(16);
 
 -- Given three runs, one of them killed, with an old heartbeat each
 select let('machine', a_machine());
@@ -77,6 +77,7 @@ from (values
     ('array[1, 2]::bigint[]', 'array[''x'']', 'the arrays are of equal length'),
     ('array[1, null]::bigint[]', 'array[''x'', ''y'']', 'no id is null'),
     ('array[1, 1]::bigint[]', 'array[''x'', ''y'']', 'no id is there twice'),
+    ('array[[1], [null]]::bigint[]', 'array[''x'', ''y'']', 'whatever the dimensions'),
     ('null', 'array[''x'']', 'ids are needed'),
     ('array[1]::bigint[]', 'null', 'logtails are needed')
 ) as given (ids, tails, why);
