@@ -110,7 +110,8 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- The length first: what is far too long, no pattern can be held against.
     return p_name is null
-        or (p_name !~ '[[:cntrl:]]' and p_name ~ '[^[:space:]]' and length(p_name) <= 200);
+        or (length(p_name) <= 200 and p_name !~ '[[:cntrl:]]' and p_name ~ '[^[:space:]]');
 end;
 $$;

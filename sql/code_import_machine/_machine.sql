@@ -50,7 +50,7 @@ as $$
 begin
     if p_hostname is null then
         perform vcs._refuse_null('code_import_machine', 'hostname');
-    elsif p_hostname !~ '^[^[:space:][:cntrl:]]{1,255}$' then
+    elsif length(p_hostname) > 255 or p_hostname !~ '^[^[:space:][:cntrl:]]+$' then
         perform vcs._refuse_value(
             'code_import_machine', format('hostname %L is not one', left(p_hostname, 40)),
             'It has 1 to 255 characters, none of them a space or a control character.'
