@@ -449,10 +449,8 @@ def _resolve(words: list[str]) -> None:
     for word in words:
         ctx = click.Context(command)
         if word.startswith("--"):
-            known = {
-                name for param in command.params for name in (*param.opts, *param.secondary_opts)
-            }
-            assert word in known, words
+            options = [(*param.opts, *param.secondary_opts) for param in command.get_params(ctx)]
+            assert any(word in spellings for spellings in options), words
         elif isinstance(command, click.Group):
             found = command.get_command(ctx, word)
             assert found is not None, words
@@ -473,6 +471,11 @@ def test_every_name_of_the_schema_exists(conn: psycopg.Connection[Any]) -> None:
     spelt = set(re.findall(r"\bcode_import_[a-z_]+\b", code))
     assert sorted(spelt - known) == []
     assert {"excluded_hosts", "maximum_heartbeat_interval"} <= known & set(names(prose()))
+
+
+def test_no_name_is_broken() -> None:
+    """Code in prose stays on one line, where it can be found and checked."""
+    assert [line for line in prose().splitlines() if line.count("`") % 2] == []
 
 
 def test_every_path_exists() -> None:
