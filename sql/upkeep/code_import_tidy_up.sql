@@ -142,7 +142,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_silence    interval := vcs._interval_setting('machine_silent_after');
+    v_oldest     timestamptz := vcs._plus(now(), - vcs._interval_setting('machine_silent_after'));
     v_machine_id bigint;
     v_count      bigint := 0;
 begin
@@ -150,7 +150,14 @@ begin
         select machine.id
         from vcs._code_import_machine as machine
         where machine.state <> 'offline'
-          and coalesce(machine.heartbeat, machine.date_created) < vcs._plus(now(), - v_silence)
+          and coalesce(machine.heartbeat, machine.date_created) < v_oldest
+          -- One that was put online just now is given the time to be heard.
+          and not exists (
+              select from vcs._code_import_event as event
+              where event.machine_id = machine.id
+                and event.event_type = 'online'
+                and event.date_created >= v_oldest
+          )
         order by machine.id
         for no key update skip locked
     loop

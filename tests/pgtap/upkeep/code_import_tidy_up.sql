@@ -1,5 +1,5 @@
 begin;
-select plan(24);
+select plan(26);
 
 -- Make what an import has behind it older.
 create function pg_temp.age(p_import bigint, p_by interval) returns void language sql as $$
@@ -134,6 +134,7 @@ select let('quiet', a_machine('quiescing'));
 select let('silent run', a_run(an_import(), the('silent')));
 update vcs._code_import_machine set heartbeat = now() - interval '1 h'
     where id in (the('silent'), the('quiet'));
+update vcs._code_import_event set date_created = now() - interval '1 h' where event_type = 'online';
 update vcs._code_import_machine set heartbeat = now() - interval '59 minutes'
     where id = the('beating');
 select is((select machines from vcs.code_import_tidy_up()), 0::bigint,
@@ -159,6 +160,11 @@ select bag_eq(
 );
 select is((select state from vcs.code_import_job where id = the('silent run')), 'running',
     'its runs are left alone');
+select vcs.code_import_machine_set_online(the('quiet'), 'ada');
+select is((select machines from vcs.code_import_tidy_up()), 0::bigint,
+    'one that is put online again has as long to be heard');
+update vcs._code_import_event set date_created = now() - interval '1 h' where event_type = 'online';
+select is((select machines from vcs.code_import_tidy_up()), 1::bigint, 'and no longer');
 
 select callable_by(
     'vcs.code_import_tidy_up()', array['operator', 'reclaimer', 'worker'],
