@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .base import NOTHING, Command, Failure, Session, pass_session
-from .output import print_json, visible, visible
+from .output import print_json, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,13 +139,6 @@ def connector(session: Session) -> Callable[[], psycopg.Connection[Any]]:
 class _OneLine(logging.Formatter):
     """Shows control characters, and so keeps each event to its line."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return visible(super().formatMessage(record))
-
-
-class _OneLine(logging.Formatter):
-    """Shows control characters, and so keeps each event to its line."""
-
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (its name there)
         """The event's own words, without the traceback that may follow."""
         return visible(super().formatMessage(record))
@@ -154,9 +147,7 @@ class _OneLine(logging.Formatter):
 def log_to_stderr() -> None:
     """One line an event: when, how grave, what."""
     handler = logging.StreamHandler(sys.stderr)
-    formatter = _OneLine(
-        "%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ"
-    )
+    formatter = _OneLine("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
     logger = logging.getLogger("code_import")
