@@ -32,11 +32,13 @@ begin
     v_authority := substring(v_rest from '^[^/?#]*');
     v_at := substring(v_authority from '^.*@');
 
-    scheme := lower(left(v_url, position('://' in v_url) - 1));
+    -- Lower case as in ASCII first: to a Turkish database "I" is no capital of "i".
+    scheme := lower(left(v_url, position('://' in v_url) - 1) collate "C");
     userinfo := left(v_at, -1);
     host := substring(v_authority from coalesce(length(v_at), 0) + 1);
     port := substring(host from ':[^]:]*$');
-    host := lower(left(host, length(host) - coalesce(length(port), 0)));
+    host := lower(left(host, length(host) - coalesce(length(port), 0)) collate "C");
+    host := lower(host collate "default");
     port := substring(port from 2);
     path := substring(v_rest from length(v_authority) + 1);
     return next;
