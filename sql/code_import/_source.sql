@@ -131,6 +131,7 @@ begin
         -- What stands between the method and the first "@" is user[:password], unless it is host:/path.
         when p_name = 'cvs_root' and regexp_replace(p_value, '^:[^:]*:', '') ~ '^[^@:]*:([^@/][^@]*)?@'
             then 'cvs_root has a password in it'
+        when p_name = 'cvs_root' and p_value ~* '^:[^:]*;password=' then 'cvs_root has a password in it'
     end;
 end;
 $$;

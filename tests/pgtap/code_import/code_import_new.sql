@@ -1,5 +1,5 @@
 begin;
-select plan(212);
+select plan(213);
 
 -- --- What is made ------------------------------------------------------------------------------
 
@@ -215,6 +215,8 @@ from (values
     (':pserver:bob:secret@example.org:/cvs', 'a', null, 'a root with a password'),
     (':pserver:bob:@example.org:/cvs', 'a', null, 'a root with an empty password'),
     ('bob:secret@example.org:/cvs', 'a', null, 'a root with a password and no method'),
+    (':pserver;username=bob;Password=secret:example.org:/cvs', 'a', null,
+        'a root with a password among the options of its method'),
     (null, 'a', null, 'no root'), ('/srv/cvs', null, null, 'no module'),
     (null, null, null, 'neither'),
     ('', 'a', null, 'an empty root'), ('/srv/cvs', '', null, 'an empty module'),
