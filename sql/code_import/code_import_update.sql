@@ -22,7 +22,8 @@ begin
     v_schedule := vcs._lock_import(p_code_import_id);
     select import.* into v_old from vcs.code_import as import where import.id = p_code_import_id;
     v_new := vcs._changed_import(v_old, p_changes);
-    if v_new is not distinct from v_old then
+    -- By image: 30 days and a month are equal, and yet not the same interval.
+    if v_new *= v_old then
         return;
     end if;
 

@@ -1,5 +1,5 @@
 begin;
-select plan(85);
+select plan(86);
 
 create function pg_temp.change(p_import text, p_changes jsonb) returns void language sql as $$
     select from vcs.code_import_update(tap.the(p_import), p_changes, 'bob');
@@ -54,6 +54,13 @@ select is_empty(
     $$ select * from vcs.code_import_update(the('import'), '{}', 'bob') $$, 'nor does no change'
 );
 select is(news(), '', 'and records nothing');
+select pg_temp.change('import', '{"update_interval": "30 days"}');
+select pg_temp.change('import', '{"update_interval": "1 month"}');
+select is(
+    (select extract(month from update_interval)::integer from vcs.code_import
+        where id = the('import')), 1,
+    'a month is another interval than 30 days, although they compare as equal'
+);
 select pg_temp.change('import', '{"assignee": null, "update_interval": null}');
 select results_eq(
     $$ select assignee, update_interval, effective_update_interval from vcs.code_import
