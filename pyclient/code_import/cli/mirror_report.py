@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 LINES_OF_A_FAILURE = 5
 COUNTING = 5.0
 """Seconds in which the commits of a mirror are counted, or are not told."""
-HALF_A_MINUTE = timedelta(seconds=30)
-"""Added to a longer wait before it is cut to whole hours, so that 6 hours to come are not 5."""
 NO_CONFIGURATION = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LC_ALL": "C"}
 
 
@@ -85,7 +82,8 @@ def describe(conn: psycopg.Connection[Any], mirror: Mirror, store: Path) -> None
     for line in reading.imports_named(conn, wish.imp.target):
         if line.id == wish.imp.id and line.date_due is not None:
             mirror.date_due = line.date_due
-            mirror.next_run = _next_run(line.date_due, reading.now(conn))
+            now = reading.now(conn)
+            mirror.next_run = ago(max(line.date_due, now), now)
     path = store / f"{wish.imp.target}.git"
     if path.is_dir():
         mirror.path = path
@@ -93,11 +91,6 @@ def describe(conn: psycopg.Connection[Any], mirror: Mirror, store: Path) -> None
         mirror.refs = None if listed is None else listed.count("x")
         counted = _git(path, "rev-list", "--count", "--branches", "--tags")
         mirror.commits = None if counted is None else int(counted)
-
-
-def _next_run(date_due: datetime, now: datetime) -> str:
-    wait = date_due - now
-    return ago(date_due, now - HALF_A_MINUTE if wait > HALF_A_MINUTE else min(now, date_due))
 
 
 def report(session: Session, mirrors: Sequence[Mirror]) -> None:

@@ -214,8 +214,16 @@ def ago(time: datetime | None, now: datetime, *, never: str = "") -> str:
     if abs(distance) < timedelta(seconds=1):
         return "now"
     if distance > timedelta(0):
-        return f"in {_whole(distance)}"
+        return f"in {_whole(_rounded(distance))}"
     return f"{_whole(-distance)} ago"
+
+
+def _rounded(length: timedelta) -> timedelta:
+    """To the nearest unit that it is told in: what was 6 h a moment ago is still 6 h."""
+    for unit in (timedelta(days=1), timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)):
+        if length >= (2 * unit if unit.days else unit) - unit / 2:
+            return round(length / unit) * unit
+    return length
 
 
 def _whole(length: timedelta) -> str:
