@@ -25,7 +25,8 @@ begin
 end;
 $$;
 
--- Lock those of the jobs that run on machines the caller may act for, and return their ids.
+-- Lock those of the jobs that run on machines the caller may act for, and return their ids. What
+-- only waits is locked as well: on an old snapshot that fails for a run which has started since.
 create or replace function vcs._lock_own_runs(p_job_ids bigint[])
 returns bigint[]
 language plpgsql
@@ -34,15 +35,16 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
-        select run.job_id
-        from (
-            select schedule.job_id, schedule.machine_id
+        with run as materialized (
+            select schedule.job_id, schedule.machine_id, schedule.state
             from vcs._code_import_schedule as schedule
-            where schedule.job_id = any (p_job_ids) and schedule.state = 'running'
+            where schedule.job_id = any (p_job_ids)
             order by schedule.code_import_id
             for no key update
-        ) as run
-        where vcs._may_act_for(vcs._machine_owner(run.machine_id))
+        )
+        select run.job_id
+        from run
+        where run.state = 'running' and vcs._may_act_for(vcs._machine_owner(run.machine_id))
     );
 end;
 $$;

@@ -80,3 +80,26 @@ def test_of_two_finishes_on_old_snapshots_one_has_to_be_tried_again(
         pass
     second.rollback()
     assert second.execute(finish, [job_id]).fetchone() == result
+
+
+@pytest.mark.parametrize("level", STRICTER, ids=lambda level: level.name)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "select vcs.code_import_job_update_heartbeat(%(job)s, 'x')",
+        "select vcs.code_import_job_update_heartbeats(array[%(job)s]::bigint[], array['x'])",
+        "select vcs.code_import_job_finish(%(job)s, 'success')",
+        "select vcs.code_import_job_finish_many(array[%(job)s]::bigint[], array['success'])",
+        "select vcs.code_import_job_release(%(job)s)",
+    ],
+)
+def test_a_run_that_began_after_the_snapshot_is_not_called_gone(
+    call: str, level: IsolationLevel, connect: Connect, job_id: int
+) -> None:
+    """On a snapshot in which its job waits, a call for a run gets a retryable 40001."""
+    conn = connect(autocommit=False)
+    conn.isolation_level = level
+    conn.execute("select 1 from vcs.code_import_job")
+    connect().execute("select * from vcs.code_import_job_for_machine('anvil', 1)")
+    with pytest.raises(psycopg.errors.SerializationFailure):
+        conn.execute(call.encode(), {"job": job_id})
