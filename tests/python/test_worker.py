@@ -447,6 +447,19 @@ def test_a_killed_run_ends_with_its_whole_group(
     assert not (worker.store / "project/repo.git").exists()
 
 
+def test_a_run_leaves_the_machine_half_of_its_memory(
+    fleet: Fleet, imp: Import, repository: Repository, conn: psycopg.Connection[Any]
+) -> None:
+    hold_at_fetch(repository)
+    worker = fleet.start("--allow-host", repository.host)
+    group = standing_run(conn, worker, repository)
+    limits = Path(f"/proc/{group}/limits").read_text()
+    bounded = re.search(r"^Max data size +(\d+) ", limits, re.MULTILINE)
+    assert bounded is not None, limits
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert int(bounded[1]) <= memory // 2
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [("--silence-limit", "no output for 2 s"), ("--time-limit", "longer than 2 s")],

@@ -50,6 +50,7 @@ def main(order: Order, control: socket.socket, output: Connection) -> None:
         os.dup2(output.fileno(), stream)
     output.close()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_memory()
     signal.signal(signal.SIGTERM, _terminated)
     worker = _Worker(control)
     threading.Thread(target=worker.listen, daemon=True).start()
@@ -86,6 +87,17 @@ def importer(rcs_type: str) -> Importer:
     """The importer of a version control system. Raises ImportError when there is none."""
     module: Importer = importlib.import_module(f"code_import.importers.{rcs_type}")
     return module
+
+
+def _limit_memory() -> None:
+    """Leave the machine its memory, whatever a stranger's server makes this run and its tools hold.
+
+    Each may have a half of it; what maps files, as packs are, does not count.
+    """
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = min(limit for limit in (half, soft, hard) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:

@@ -84,6 +84,6 @@ class Listener:
 
     def _lost(self, err: psycopg.Error) -> None:
         if self._backoff.failures == 0:
-            logger.warning("cannot listen, so polling has to do: %s", str(err).strip())
+            logger.warning("cannot listen, so polling has to do: %s", " ".join(str(err).split()))
         self.close()
         self.next_attempt = now() + self._backoff.next()
