@@ -62,6 +62,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return p_interval is null or (p_interval > '0' and p_interval <= '10 years');
+    -- By the calendar: compared as intervals, 10 years have 3600 days.
+    return p_interval is null
+        or (p_interval > '0' and p_interval < '11 years'
+            and timestamp '2000-01-01' + p_interval <= timestamp '2010-01-01');
 end;
 $$;

@@ -1,5 +1,5 @@
 begin;
-select plan(213);
+select plan(215);
 
 -- --- What is made ------------------------------------------------------------------------------
 
@@ -77,7 +77,7 @@ select lives_ok(
     format($$ select an_import(p_update_interval => %L) $$, good),
     format('an interval of %s is one', good)
 )
-from unnest(array['1 microsecond', '1 s', '10 years']) as given (good);
+from unnest(array['1 microsecond', '1 s', '10 years', '3653 days']) as given (good);
 
 -- --- Sources -----------------------------------------------------------------------------------
 
@@ -316,7 +316,9 @@ from (values
     ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '-1 s' $a$,
         'a negative interval'),
     ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '10 years 1 s' $a$,
-        'an interval of more than 10 years')
+        'an interval of more than 10 years'),
+    ($a$ 'ada', 'x/y', 'git', 'https://example.org/y', p_update_interval => '178000000 years' $a$,
+        'an interval longer than any date')
 ) as given (arguments, why);
 
 select callable_by(
