@@ -614,6 +614,15 @@ def test_a_store_that_is_of_no_use_is_told_in_a_line(fleet: Fleet) -> None:
         assert "Traceback" not in worker.log
 
 
+def test_temporary_files_may_lie_deep(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    fleet.start("--once").ends()
+
+
 def test_its_log_shows_control_characters(fleet: Fleet) -> None:
     worker = fleet.start(hostname="red\x1b[31m\nline")
     worker.ends(code=1)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 from multiprocessing import forkserver
 from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,8 @@ GRACE = 10.0
 CHUNK = 65_536
 MOST_CHUNKS = 64
 LONGEST_LINE = 65_536
+LONGEST_TEMPORARY_DIRECTORY = 70
+"""Below a longer one, the path of the forkserver's socket would be longer than systems allow."""
 
 
 def start_forkserver(importers: Sequence[str]) -> ForkServerContext:
@@ -45,7 +48,13 @@ def start_forkserver(importers: Sequence[str]) -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     modules = [f"code_import.importers.{name}" for name in importers]
     context.set_forkserver_preload(["code_import.cli", child.__name__, *modules])
-    forkserver.ensure_running()
+    kept = tempfile.gettempdir()
+    if len(os.fsencode(kept)) > LONGEST_TEMPORARY_DIRECTORY:
+        tempfile.tempdir = "/tmp"
+    try:
+        forkserver.ensure_running()
+    finally:
+        tempfile.tempdir = kept
     return context
 
 
