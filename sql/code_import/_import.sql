@@ -35,7 +35,13 @@ as $$
 begin
     perform vcs._refuse(
         'IJ409', 'code_import',
-        format('code import %s is %s, not %s', p_schedule.code_import_id, p_schedule.review_status, p_needed)
+        format('code import %s is %s, not %s', p_schedule.code_import_id, p_schedule.review_status, p_needed),
+        case
+            when p_needed = 'reviewed' and p_schedule.review_status = 'failing'
+                then 'code_import_try_again lets it run again.'
+            when p_needed = 'reviewed'
+                then 'code_import_update with the review_status reviewed lets it run.'
+        end
     );
 end;
 $$;

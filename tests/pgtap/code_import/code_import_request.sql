@@ -1,5 +1,5 @@
 begin;
-select plan(21);
+select plan(23);
 
 -- Before it is due, and after
 select let('import', an_import());
@@ -68,6 +68,24 @@ select refused(
     'IJ409', 'code_import', format('an import that is %s cannot be requested', status)
 )
 from unnest(array['new', 'invalid', 'suspended', 'failing']) as given (status);
+create function pg_temp.hint_to(p_sql text) returns text language plpgsql as $$
+declare
+    v_hint text;
+begin
+    execute p_sql;
+    return 'none was needed';
+exception when others then
+    get stacked diagnostics v_hint = pg_exception_hint;
+    return v_hint;
+end;
+$$;
+select matches(
+    pg_temp.hint_to(format($$ select vcs.code_import_request(an_import(%L), 'bob') $$, status)),
+    hint, format('who asks for one that is %s is told which call lets it run', status)
+)
+from (values
+    ('suspended', '^code_import_update '), ('failing', '^code_import_try_again ')
+) as given (status, hint);
 select let('running', an_import());
 select a_run(the('running'));
 select refused(
