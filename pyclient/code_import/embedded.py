@@ -157,7 +157,7 @@ class _User:
         for place in (directory, *directory.parents):
             try:
                 found = place.stat()
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             shift = 6 if found.st_uid == self.uid else 3 if found.st_gid == self.gid else 0
             if not (found.st_mode >> shift) & 1:
@@ -195,7 +195,7 @@ def _only_root_may_change(directory: Path) -> bool:
     for place in (directory, *directory.parents):
         try:
             found = place.lstat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             continue
         open_to_others = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
         if found.st_uid != 0 or open_to_others or stat.S_ISLNK(found.st_mode):

@@ -194,6 +194,15 @@ def test_nobody_else_may_enter(base: Path) -> None:
         assert done.returncode == 1
 
 
+def test_what_may_be_changed_is_judged_where_there_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    nowhere = tmp_path / "file/below"
+    assert embedded._only_root_may_change(nowhere) == embedded._only_root_may_change(
+        tmp_path / "file"
+    )
+    assert not embedded._User(1, 1).may_enter(nowhere)
+
+
 @needs_root
 def test_as_root_the_server_is_not_root_and_roots_home_stays_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
