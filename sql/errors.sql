@@ -25,8 +25,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- A message may quote what a caller gave. It stays one line, and a log stays readable.
-    v_message text := regexp_replace(p_message, '[[:cntrl:]]', '?', 'g');
+    v_message text := vcs._one_line(p_message);
 begin
     -- RAISE takes no null option, and an empty one would print an empty line. What names a
     -- constraint has a detail, and what has a detail otherwise has a hint.
@@ -46,6 +45,18 @@ begin
         raise exception using
             errcode = p_errcode, schema = 'vcs', table = p_relation, message = v_message;
     end if;
+end;
+$$;
+
+-- A message may quote what a caller gave. It stays one line, and a log stays readable.
+create or replace function vcs._one_line(p_message text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return regexp_replace(p_message, '[[:cntrl:]]', '?', 'g');
 end;
 $$;
 

@@ -18,7 +18,7 @@ begin
     -- they could not wait for each other.
     perform pg_advisory_xact_lock(hashtextextended('code_import_new_many', 0));
     return query
-    select made.target, made.code_import_id, made.error_code, made.message
+    select made.target, made.code_import_id, made.error_code, vcs._one_line(made.message)
     from vcs._register(p_imports, p_registrant) as made;
 end;
 $$;

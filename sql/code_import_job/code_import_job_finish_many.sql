@@ -26,7 +26,7 @@ begin
         result.id,
         result.status,
         refusal.error_code,
-        refusal.message
+        vcs._one_line(refusal.message)
     from unnest(p_job_ids, p_statuses, v_log_file_ids)
         with ordinality as given (job_id, status, log_file_id, place)
     cross join lateral vcs._finish_refusal(given.job_id, given.status, given.log_file_id) as refusal

@@ -1,5 +1,5 @@
 begin;
-select plan(13);
+select plan(14);
 
 select let('there', id) from vcs.code_import_new('ada', 'there', 'git',
     'https://example.org/there');
@@ -59,6 +59,12 @@ select results_eq(
     $$ select 'create'::text, code_import_id, 'ada'::text from many
        where code_import_id is not null order by code_import_id $$,
     'with an event create each'
+);
+select results_eq(
+    $$ select error_code, message ~ '[[:cntrl:]]'
+       from vcs.code_import_new_many('[{"target": "a\u001bb", "rcs_type": "git", "url": "https://e.org/c"}]', 'ada') $$,
+    $$ values ('IJ400'::text, false) $$,
+    'a message that quotes a control character shows none'
 );
 select is_empty($$ select * from vcs.code_import_new_many('[]', 'ada') $$, 'of nothing, nothing');
 
