@@ -9,14 +9,12 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from code_import import policy
-from code_import.cli.mirror_report import _next_run
 from code_import.cli.mirror_source import NotASource, Place, normal, register
 from code_import.client import Client
 from harness.waiting import eventually
@@ -160,12 +158,6 @@ def test_a_path_that_no_worker_reads_is_not_registered(
     assert "it names nothing" in out
     assert "\x1b" not in out
     assert conn.execute("select count(*) from vcs.code_import").fetchone() == (0,)
-
-
-def test_the_next_run_is_now_when_it_is_due() -> None:
-    now = datetime.now(UTC)
-    due = [now - timedelta(minutes=1), now, now + timedelta(seconds=20), now + timedelta(hours=6)]
-    assert [_next_run(time, now) for time in due] == ["now", "now", "in 20 s", "in 6 h"]
 
 
 def test_a_source_may_be_named_twice(cli: Cli, checkout: Path) -> None:
