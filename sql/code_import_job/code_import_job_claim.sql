@@ -27,15 +27,21 @@ begin
         least(v_machine.room, p_max_jobs)
     );
 
+    -- Start events are told, and jobs returned, in the order of their turn.
     return query
-    with started as (
+    with turn as materialized (
+        select given.job_id, nextval('vcs._code_import_event_id_seq') as start_event_id
+        from unnest(v_job_ids) as given (job_id)
+    ),
+    started as (
         update vcs._code_import_schedule as schedule
         set state = 'running',
             machine_id = v_machine.machine_id,
             date_started = greatest(now(), schedule.date_created),
             heartbeat = greatest(now(), schedule.date_created),
-            start_event_id = nextval('vcs._code_import_event_id_seq')
-        where schedule.job_id = any (v_job_ids)
+            start_event_id = turn.start_event_id
+        from turn
+        where schedule.job_id = turn.job_id
         returning schedule.*
     )
     select
@@ -45,7 +51,7 @@ begin
         run.rcs_type, import.url, import.cvs_root, import.cvs_module, import.target
     from started as run
     join vcs._code_import as import on import.id = run.code_import_id
-    order by array_position(v_job_ids, run.job_id);
+    order by run.start_event_id;
 end;
 $$;
 
