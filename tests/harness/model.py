@@ -201,6 +201,8 @@ class Model:
     serials: int = 0
     woken: bool = False
     """Whether the transaction that goes on wakes workers."""
+    has_forgotten: bool = False
+    """Whether retention has removed any history."""
 
     # --- who and what ---------------------------------------------------------------------------
 
@@ -466,7 +468,9 @@ class Model:
         if one.job is not None:
             raise Refused("IJ423")
         self.update(import_id, {"review_status": "reviewed"}, person)
-        return self.request(import_id, person)
+        job = next(job for other, job in self.jobs() if other is one)
+        self._request(one, job, person)
+        return job
 
     # --- jobs that wait -------------------------------------------------------------------------
 
@@ -957,8 +961,10 @@ class Model:
 
     def tidy_up(self) -> tuple[int, int, int]:
         """Returns how many results and logs went, and how many machines were silent."""
+        events = len(self.events)
         results = self._tidy_results()
         self._tidy_events()
+        self.has_forgotten |= results > 0 or len(self.events) < events
         kept = [log for log in self.logs if log.date_created >= self._ago("log_retention")]
         logs = len(self.logs) - len(kept)
         self.logs = kept
