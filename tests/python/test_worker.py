@@ -560,15 +560,15 @@ def test_a_run_that_cannot_be_started_is_given_back(
     repository: Repository,
     conn: psycopg.Connection[Any],
     client: Client,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     client.machine_new("w1")
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    short = tmp_path_factory.mktemp("t")  # a long one would not be used
+    monkeypatch.setenv("TMPDIR", str(short))
     worker = fleet.start("--allow-host", repository.host)
     worker.says("is offline")
-    for socket_of_the_forkserver in (tmp_path / "tmp").glob("*/*"):
+    for socket_of_the_forkserver in short.glob("*/*"):
         socket_of_the_forkserver.unlink()
     conn.execute("update vcs._code_import_machine set state = 'online'")
     worker.says("cannot be started")
