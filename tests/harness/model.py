@@ -969,14 +969,24 @@ class Model:
         logs = len(self.logs) - len(kept)
         self.logs = kept
         machines = 0
-        if self.settings.machine_silent_after is not None:
-            for machine in self.machines:
-                heard = machine.heartbeat or machine.date_created
-                if machine.state != "offline" and heard < self._ago("machine_silent_after"):
-                    machine.state = "offline"
-                    self._tell("offline", machine=machine, data={"reason": "watchdog"})
-                    machines += 1
+        for machine in self.machines:
+            if machine.state != "offline" and self._is_silent(machine):
+                machine.state = "offline"
+                self._tell("offline", machine=machine, data={"reason": "watchdog"})
+                machines += 1
         return results, logs, machines
+
+    def _is_silent(self, machine: Machine) -> bool:
+        """One that was put online just now is given the time to be heard."""
+        if self.settings.machine_silent_after is None:
+            return False
+        heard = [machine.heartbeat or machine.date_created]
+        heard += [
+            event.date_created
+            for event in self.events
+            if event.machine is machine and event.event_type == "online"
+        ]
+        return max(heard) < self._ago("machine_silent_after")
 
     def _ago(self, setting: str) -> datetime:
         span: timedelta = getattr(self.settings, setting)

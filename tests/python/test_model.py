@@ -587,8 +587,9 @@ class Play(RuleBasedStateMachine):
     def configure(self, setting: tuple[str, str | None], person: str | None) -> None:
         self.call("operator", "configure", *setting, person)
 
-    @rule(caller=callers)
-    def tidy_up(self, caller: Caller) -> None:
+    @rule(caller=callers, later=st.sampled_from([timedelta(), 2 * HOUR, 31 * DAY]))
+    def tidy_up(self, caller: Caller, later: timedelta) -> None:
+        self.let_time_pass(later)
         self.call(caller, "tidy_up")
 
 
@@ -745,7 +746,7 @@ def test_the_database_does_what_the_model_does(connect: Connect) -> None:
         deadline=None,
         database=None,
         derandomize=True,
-        max_examples=60,
+        max_examples=40,
         stateful_step_count=50,
         suppress_health_check=list(HealthCheck),
     )

@@ -6,7 +6,7 @@ seen afterwards must be what one of the two orders, one after the other, would h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import psycopg
     from conftest import Connect
+
+    from harness.calls import Scene
 
 pytestmark = [pytest.mark.sql] if effort.is_long() else []
 
@@ -160,3 +162,34 @@ def differences(now: dict[str, Any], expected: dict[str, Any]) -> Iterator[str]:
     for name, value in now.items():
         if value != expected[name]:
             yield f"{name}: {value}, not {expected[name]}"
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_every_call_on_a_snapshot_from_before_two_runs(stage: Stage, level: str) -> None:
+    """It knows a job that waits, but another run of the import goes on, which is left alone."""
+    wrong = []
+    for name, call in CALLS.items():
+        scene = set_scene(stage.watcher, "waiting")
+        ask(stage.b, f"begin isolation level {level}; select 1 from vcs.code_import".encode())
+        for earlier in ("start", "beat", "store a log", "finish", "request"):
+            now = as_of_now(stage.watcher, scene)
+            assert ask(stage.a, CALLS[earlier](now)) == DONE
+        now = as_of_now(stage.watcher, scene)
+        assert ask(stage.a, CALLS["start"](now)) == DONE
+        before = stage.watcher.execute("select * from vcs.code_import_job").fetchall()
+        ended = ask(stage.b, call(scene) + b"; commit")
+        if ended not in stage.documented[call.function] | {SERIALIZATION_FAILURE, DONE}:
+            wrong.append(f"{name} is refused with {ended}")
+        after = stage.watcher.execute(
+            "select * from vcs.code_import_job where code_import_id = %s", [scene.code_import_id]
+        ).fetchall()
+        wrong += [f"{name} changes the run"] * (after != before)
+        wrong += [f"{name}: {rule}" for rule in broken_rules(stage.watcher)]
+    assert not wrong, "\n".join(wrong)
+
+
+def as_of_now(conn: psycopg.Connection[Any], scene: Scene) -> Scene:
+    """The scene with the job that its import has by now."""
+    row = conn.execute("select scene.job_of(%s)", [scene.code_import_id]).fetchone()
+    assert row is not None
+    return replace(scene, job_id=row[0])
