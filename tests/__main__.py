@@ -2,7 +2,8 @@
 
     python3 tests [ARGUMENTS OF PYTEST]     all tests and linters; for example -k claim, or -n0
     python3 tests matrix [ARGUMENTS]        the SQL on PostgreSQL 14 to 18
-    python3 tests bench NAME [ARGUMENTS]    a benchmark: tests/bench/NAME.py
+    python3 tests bench [--quick]           ours and other queues side by side
+    python3 tests bench NAME [ARGUMENTS]    another benchmark: tests/bench/NAME.py
 
 Needs Python 3.11 with venv, and git. Makes .venv, fetches pgTAP, starts its own servers, and
 touches no database that PG* variables may name.
@@ -20,6 +21,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  (said in words, not in a tracebac
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
+BENCHES = ("queues", "worker")
 PYTEST = ("-m", "pytest", "-n", "auto", "--maxprocesses=4", "--dist=worksteal")
 BENCH = """
 import importlib, sys
@@ -52,11 +54,12 @@ def main(arguments: list[str]) -> None:
 
 
 def benchmark(arguments: list[str]) -> list[str]:
-    """The arguments, if they begin with the name of a benchmark; else say which there are."""
-    known = sorted(path.stem for path in (TESTS / "bench").glob("[a-z]*.py"))
-    if arguments[:1] and arguments[0] in known:
+    """The arguments, beginning with the name of a benchmark; that of the queues goes unsaid."""
+    if not arguments or arguments[0].startswith("-"):
+        return [BENCHES[0], *arguments]
+    if arguments[0] in BENCHES:
         return arguments
-    return sys.exit(f"python3 tests bench NAME, where NAME is one of: {', '.join(known)}")
+    return sys.exit(f"python3 tests bench NAME, where NAME is one of: {', '.join(BENCHES)}")
 
 
 def virtual_environment() -> Path:

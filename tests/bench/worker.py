@@ -186,7 +186,7 @@ def run_git(*args: str) -> None:
 def run_once(context: ForkServerContext, store: Path, url: str, expected: str) -> None:
     """Do one run as a worker does, and make sure that it ended as expected."""
     job_id = next(_job_ids)
-    order = Order(job_id, 1, "bench/source", Source("git", url), store, POLICY)
+    order = Order(job_id, 1, "bench/source", Source("git", url), store, POLICY, 300.0)
     assignment: Any = SimpleNamespace(id=job_id)
     with selectors.DefaultSelector() as selector:
         process = RunProcess(
