@@ -860,6 +860,22 @@ def test_a_worker_that_slept_through_its_reclaim_changes_nothing(
     assert statuses(conn) == ["reclaimed", "success"]
 
 
+def test_a_sleeping_worker_does_not_hold_a_mirror_for_longer_than_a_lease(
+    fleet: Fleet, imp: Import, repository: Repository, conn: psycopg.Connection[Any], client: Client
+) -> None:
+    set_lease(client, 2)
+    hold_at_fetch(repository)
+    sleeper = fleet.start("--allow-host", repository.host, hostname="sleeper")
+    group = standing_run(conn, sleeper, repository)
+    os.kill(sleeper.process.pid, signal.SIGSTOP)
+    repository.gate.release()  # its run gets to the point where it asks, and nobody answers
+    fleet.start("--allow-host", repository.host, hostname="successor")
+    eventually(lambda: statuses(conn) == ["reclaimed", "success"], 15, "the successor's run")
+    os.kill(sleeper.process.pid, signal.SIGCONT)
+    sleeper.says("no longer ours|had ended without us")
+    assert statuses(conn) == ["reclaimed", "success"]
+
+
 # --- its parts ---------------------------------------------------------------------------------
 
 

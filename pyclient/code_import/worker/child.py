@@ -41,6 +41,8 @@ class Order:
     source: Source
     store: Path
     policy: Policy
+    lease: float
+    """Seconds that a run lives without a sign of its worker, at most."""
 
 
 def main(order: Order, control: socket.socket, output: Connection) -> None:
@@ -52,7 +54,7 @@ def main(order: Order, control: socket.socket, output: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory()
     signal.signal(signal.SIGTERM, _terminated)
-    worker = _Worker(control)
+    worker = _Worker(control, order.lease)
     threading.Thread(target=worker.listen, daemon=True).start()
     try:
         outcome = _run_import(order, worker)
@@ -108,8 +110,9 @@ def _terminated(signum: int, frame: object) -> NoReturn:
 class _Worker:
     """The worker, as its run sees it."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, lease: float) -> None:
         self._control = control
+        self._lease = lease
         self._sending = threading.Lock()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
@@ -133,6 +136,11 @@ class _Worker:
         self.tell(log=line[:LONGEST_LINE])
 
     def confirm(self) -> None:
+        """Ask, with the mirror's lock in hand: a worker that stands still must not hold it up."""
         self.tell(confirm=True)
-        if not self._answers.get():
+        try:
+            alive = self._answers.get(timeout=self._lease)
+        except queue.Empty:
+            raise RunLost("the worker has not answered for as long as a run may live") from None
+        if not alive:
             raise RunLost("the run has ended without us")

@@ -343,6 +343,7 @@ class Worker:
             policy=Policy.load(
                 excluded_hosts=filter(None, hosts), allow_hosts=self._options.allow_hosts
             ),
+            lease=self._settings.lease,
         )
 
     def _own_runs(self) -> list[Assignment]:
@@ -421,7 +422,8 @@ class Worker:
             logger.info("%s released", _name(run.assignment))
             return
         seconds = result.job_duration.total_seconds()
-        summary = f": {clean(run.outcome.summary)}" if run.outcome else ""
+        why = run.outcome.summary if run.outcome else run.end_reason
+        summary = f": {clean(why)}" if why else ""
         logger.info("%s: %s in %.1f s%s", _name(run.assignment), result.status, seconds, summary)
 
     # The database comes and goes

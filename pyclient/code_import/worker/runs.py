@@ -75,6 +75,7 @@ class RunProcess:
         self.log = RunLog(log_limit)
         self.outcome: Outcome | None = None
         self.ending: Ending | None = None
+        self.end_reason = ""
         self.lost: str | None = None
         self.confirming = False
         self.ended = False
@@ -139,6 +140,7 @@ class RunProcess:
             return
         if self.outcome is None or ending == "gone":
             self.ending = ending
+            self.end_reason = line
             self.write(line)
         if self.confirming:
             self.answer(False)

@@ -25,7 +25,8 @@ def tell(database: Database, run: RunProcess) -> Result | None:
     Raises RunGone when it was no longer ours, other refusals as they come, and psycopg.Error when
     it has to be told again.
     """
-    if run.ending in ("released", "expired") and run.outcome is None:
+    undone = run.ending in ("released", "expired") or run.lost is not None
+    if undone and run.outcome is None and run.ending != "killed":
         return _release(database, run)
     return _finish(database, run, _status(run))
 
