@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 JOB = "update vcs._code_import_schedule set "
 RESULT = "update vcs._code_import_result set "
+EVENT = "update vcs._code_import_event set "
 BROKEN = [
     ("waiting", "delete from vcs._code_import_schedule", "an import that has events is there"),
     ("pinned", "delete from vcs._code_import_machine", "the machine of a job exists"),
@@ -30,8 +31,7 @@ BROKEN = [
     ("later", "delete from vcs._code_import_event", "the first event of an import is its creation"),
     (
         "later",
-        "update vcs._code_import_event set id = (select id from vcs._code_import_result)"
-        " where event_type = 'publish'",
+        f"{EVENT} id = (select id from vcs._code_import_result) where event_type = 'publish'",
         "event ids are unique",
     ),
     ("offline", "update vcs._code_import_machine set state = 'online'", "the state of a machine"),
