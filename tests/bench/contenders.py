@@ -53,7 +53,7 @@ class Contender:
     settings: dict[str, list[Setting]]
     """The settings to try, the likeliest best ones first, for batches and for one job a call."""
     likely: dict[str, int]
-    """Jobs a second that are about to be expected, for as long as nothing is measured."""
+    """Jobs a second that are about to be expected for as long as nothing is measured."""
     version: str = ""
     modules: Path | None = field(default=None, repr=False)
 
@@ -161,7 +161,7 @@ def ours() -> Contender:
             "batched": [setting(100, processes) for processes in (3, 2, 4)],
             "single": [setting(1, processes) for processes in (8, 10)],
         },
-        {"batched": 30_000, "single": 4_000},
+        {"batched": 20_000, "single": 4_000},
     )
 
 
@@ -318,7 +318,7 @@ def _pgqueuer() -> tuple[Contender, list[str]]:
         "pgqueuer", "pgqueuer",
         settings={
             "batched": [setting(100, 2), setting(100), setting(500, 2), setting(100, pool=4)],
-            "single": [setting(1, 2), setting(1), setting(1, 4)],
+            "single": [setting(1), setting(1, 2), setting(1, 4)],
         },
         likely={"batched": 9_000, "single": 1_500},
     )  # fmt: skip
@@ -348,6 +348,7 @@ def _awa() -> tuple[Contender, list[str]]:
         if claimers:
             options |= {"claimers": claimers, "claim_batch": 500, "connections": 20}
         words = f"{workers} workers" + (f", {claimers} claimers" if claimers else "")
+        words += ", batches of its own choice"
         return Setting(words, options, processes)
 
     contender = _python(

@@ -22,7 +22,7 @@ lock is not what is measured; a peer has as many as make it fastest.
 
 def report(result: dict[str, Any]) -> str:
     """The whole report."""
-    parts = (_where, _rates, _latency, _cycle, _heartbeats, _bars)
+    parts = (_where, _tried, _rates, _latency, _cycle, _heartbeats, _bars)
     return "\n\n".join("\n".join(part(result)) for part in parts)
 
 
@@ -41,6 +41,15 @@ def _where(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<16} left out: {reason}"[:WIDTH]
     yield ""
     yield HONESTY.rstrip()
+
+
+def _tried(result: dict[str, Any]) -> Iterator[str]:
+    yield f"{'Settings tried, each for a moment':<70}{'jobs/s':>9}"
+    for key, title in CLASSES.items():
+        for name, one in result["rates"][key].items():
+            for words, measured in one["tried"].items():
+                said = f"{title:<15} {name:<16} {words}"
+                yield f"  {said[:66]:<68}{measured:>9,.0f}"
 
 
 def _rates(result: dict[str, Any]) -> Iterator[str]:

@@ -22,7 +22,13 @@ RATES = {
 def result() -> dict[str, Any]:
     """A result as the benchmark makes them, with every promise kept."""
     rates = {
-        name: {"setting": "as it is", "processes": 2, "options": {}, "tried": {}, "rounds": rounds}
+        name: {
+            "setting": "as it is",
+            "processes": 2,
+            "options": {},
+            "tried": {"1 x as it is": 7_654.3},
+            "rounds": rounds,
+        }
         for name, rounds in RATES.items()
     }
     latency = {
@@ -123,7 +129,16 @@ def test_without_a_peer_nothing_is_compared(result: dict[str, Any]) -> None:
 def test_a_report_fits_a_terminal_and_tells_all(result: dict[str, Any]) -> None:
     said = report(result)
     assert max(map(len, said.splitlines())) <= WIDTH
-    for words in ("full cycle", "no-op", "fsync=on", "left out: pip", "1.25", "21,000/s", "met"):
+    for words in (
+        "full cycle",
+        "no-op",
+        "fsync=on",
+        "left out: pip",
+        "1.25",
+        "21,000/s",
+        "7,654",
+        "met",
+    ):
         assert words in said
     assert "MISSED" not in said
 
