@@ -6,6 +6,7 @@ cache. A setting is tried when it is documented to be fast or was measured to be
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -101,8 +102,9 @@ class Driver:
     def go(self) -> None:
         """Let it begin, once it has said that it is ready."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its answer says why
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
         """Its next line; NotToBeHad with what it said instead."""
@@ -208,7 +210,7 @@ def _is_fresh(contender: Contender) -> bool:
 def python() -> Path:
     """The interpreter of the peers' virtual environment, which is made if need be."""
     folder = CACHE / "python"
-    if not (folder / "bin" / "pip").exists():
+    if not all((folder / "bin" / name).exists() for name in ("python", "pip")):
         _quietly([sys.executable, "-m", "venv", "--clear", str(folder)])
     return folder / "bin" / "python"
 
