@@ -1,4 +1,8 @@
 -- A worker asks for work for its host: up to max_jobs of the first due jobs, already started.
+--
+-- What workers call all the time is planned once a session, since planning costs more than the
+-- call; and always by index, since that plan may be made while the tables are empty and then
+-- serve a million imports.
 
 create or replace function vcs.code_import_job_claim(
     p_hostname     text,
@@ -11,6 +15,8 @@ language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     v_machine record;

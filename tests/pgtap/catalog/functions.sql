@@ -1,6 +1,6 @@
 -- House rules for every function, checked in the catalog so that none is forgotten.
 begin;
-select plan(17);
+select plan(18);
 
 create temporary view ours as
 select
@@ -17,6 +17,15 @@ select is_empty(
     $$ select signature from ours
        where proconfig is null or 'search_path=pg_catalog, pg_temp' <> all (proconfig) $$,
     'every function pins search_path to pg_catalog, pg_temp'
+);
+select is_empty(
+    $$ select signature from ours
+       where proname in (
+           'code_import_job_claim', 'code_import_job_for_machine', 'code_import_job_start',
+           'code_import_job_update_heartbeat', 'code_import_job_update_heartbeats',
+           'code_import_job_finish', 'code_import_job_finish_many', 'code_import_job_next_due'
+       ) and not proconfig @> array['plan_cache_mode=force_generic_plan', 'enable_seqscan=off'] $$,
+    'what workers call all the time is planned once a session, and by index'
 );
 select is_empty(
     $$ select signature from ours where proowner <> 'code_import_owner'::regrole $$,
