@@ -866,7 +866,7 @@ def test_a_sleeping_worker_does_not_hold_a_mirror_for_longer_than_a_lease(
     set_lease(client, 2)
     hold_at_fetch(repository)
     sleeper = fleet.start("--allow-host", repository.host, hostname="sleeper")
-    group = standing_run(conn, sleeper, repository)
+    standing_run(conn, sleeper, repository)
     os.kill(sleeper.process.pid, signal.SIGSTOP)
     repository.gate.release()  # its run gets to the point where it asks, and nobody answers
     fleet.start("--allow-host", repository.host, hostname="successor")
