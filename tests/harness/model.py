@@ -39,6 +39,8 @@ NORMAL_URLS: dict[str | None, str | None] = {
     "git@example.org:a": "ssh://git@example.org/a",
     "ssh://git@example.org/a": "ssh://git@example.org/a",
     "/srv/a": "file:///srv/a",
+    "/srv/c": "file:///srv/c",
+    "https://example.org/other": "https://example.org/other",
     "svn://example.org/a": "svn://example.org/a",
     "https://ada:secret@example.org/a": None,
     "gopher://example.org/a": None,
@@ -47,7 +49,7 @@ NORMAL_URLS: dict[str | None, str | None] = {
     None: None,
 }
 """The urls that are used, in their normal form; None for one that cannot be."""
-GOOD_TARGETS = ("a", "b", "c", "group/d")
+GOOD_TARGETS = ("a", "b", "c", "group/d", "group/e")
 BAD_TARGETS = ("", "/a", "a/../b", "a.git", "-a", "a b", None)
 
 

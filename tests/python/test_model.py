@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LATER = [5 * SECOND, 30 * SECOND, 6 * MINUTE, HOUR, 4 * HOUR, DAY, 31 * DAY]
+Pick = tuple[str, int]
+"""Which of the things of a kind."""
 HOSTNAMES = ("anvil", "bellows", "crucible")
 
 # --- what calls are made with: mostly what can be, now and then what cannot ---------------------
@@ -67,24 +69,36 @@ HOSTNAMES = ("anvil", "bellows", "crucible")
 callers: st.SearchStrategy[Caller] = st.sampled_from(
     ["operator", "operator", "worker", "worker", "worker", "other_worker"]
 )
-people = st.sampled_from(["ada", "bob", "eve", "ada", "bob", "eve", "ada", "bob", None, ""])
-targets = st.sampled_from([*GOOD_TARGETS * 6, *BAD_TARGETS])
+people = st.sampled_from([*["ada", "bob", "eve"] * 6, None, ""])
+targets = st.sampled_from([*GOOD_TARGETS * 8, *BAD_TARGETS])
 urls = st.sampled_from([*[url for url, normal in NORMAL_URLS.items() if normal] * 3, *NORMAL_URLS])
 rcs_types = st.sampled_from(["git"] * 8 + ["svn", "cvs", "fossil"])
-review_statuses = st.sampled_from(["reviewed"] * 6 + [*REVIEW_STATUSES, "paused", None])
+review_statuses = st.sampled_from(["reviewed"] * 9 + [*REVIEW_STATUSES * 2, "paused", None])
 spans = [None, 30 * MINUTE, HOUR, 6 * HOUR, DAY, 40 * DAY]
 intervals = st.sampled_from([*spans * 3, timedelta(), -HOUR, 4000 * DAY])
 hostnames = st.sampled_from(HOSTNAMES)
-limits = st.sampled_from([0, 1, 1, 2, 2, 3, 9, 9, -1, None])
+limits = st.sampled_from([*[1, 2, 3, 9] * 5, 0, -1, None])
 served = st.sampled_from([None, None, None, ["git"], ["svn", "cvs"], []])
-statuses = st.sampled_from([*STATUSES * 2, "failure", "failure", "success", "reclaimed", None, "?"])
+statuses = st.sampled_from([*STATUSES * 3, "reclaimed", None, "?"])
+endings = st.tuples(
+    st.sampled_from([*STATUSES, "failure", "job_reclaim", "job_reclaim", "job_release"]),
+    st.frozensets(st.sampled_from(["beat", "log", "kill", "again", "suspend", "url"]), max_size=3),
+)
+settings = st.sampled_from(
+    [
+        *((name, value) for name, values in SETTING_VALUES.items() for value in values),
+        *((name, None) for name in SETTING_VALUES),
+        *((name, bad) for name, bad in zip(SETTING_VALUES, ["-1", "much"] * 6, strict=True)),
+        ("no_such_setting", "1"),
+    ]
+)
 tails = st.sampled_from([None, "", "One line.\n", "Fünf Grüße, 日本語.\n"])
 numbers = st.integers(0, 7)
 import_picks = st.tuples(st.sampled_from(["living"] * 9 + ["deleted", "unknown"]), numbers)
 machine_picks = st.tuples(st.sampled_from(["known"] * 9 + ["unknown"]), numbers)
 
 
-def job_picks(kind: str) -> st.SearchStrategy[tuple[str, int]]:
+def job_picks(kind: str) -> st.SearchStrategy[Pick]:
     """Mostly jobs of a kind, but others too."""
     return st.tuples(st.sampled_from([kind] * 6 + ["any", "ended", "unknown"]), numbers)
 
@@ -293,18 +307,18 @@ class Play(RuleBasedStateMachine):
 
     # --- picking --------------------------------------------------------------------------------
 
-    def import_id(self, pick: tuple[str, int]) -> int:
+    def import_id(self, pick: Pick) -> int:
         kind, n = pick
         living = kind == "living"
         ids = [known(one.id) for one in self.model.imports if one.is_deleted != living]
         return ids[n % len(ids)] if ids and kind != "unknown" else 0
 
-    def machine_id(self, pick: tuple[str, int]) -> int:
+    def machine_id(self, pick: Pick) -> int:
         kind, n = pick
         machines = self.model.machines
         return known(machines[n % len(machines)].id) if machines and kind == "known" else 0
 
-    def job_id(self, pick: tuple[str, int]) -> int:
+    def job_id(self, pick: Pick) -> int:
         kind, n = pick
         jobs = [job for _, job in self.model.jobs()]
         kinds: dict[str, Sequence[int | None]] = {
@@ -321,14 +335,12 @@ class Play(RuleBasedStateMachine):
 
     @initialize()
     def make_a_start(self) -> None:
-        """Two imports and a machine."""
-        self.call("operator", "new", "ada", "a", "git", "https://example.org/a")
-        self.call("operator", "new", "bob", "b", "git", "/srv/a")
+        """Three imports and a machine."""
+        for target, url in {"a": "https://example.org/a", "b": "/srv/a", "c": "/srv/c"}.items():
+            self.call("operator", "new", "ada", target, "git", url)
         self.call("operator", "machine_new", "anvil", "online")
 
-    @rule(
-        span=st.sampled_from([5 * SECOND, 30 * SECOND, 6 * MINUTE, HOUR, 4 * HOUR, DAY, 31 * DAY])
-    )
+    @rule(span=st.sampled_from(LATER))
     def let_time_pass(self, span: timedelta) -> None:
         age(self.conn, span)
         self.model.pass_by(span)
@@ -353,24 +365,24 @@ class Play(RuleBasedStateMachine):
     def register_many(self, person: str | None, given: list[dict[str, Any]]) -> None:
         self.call("operator", "new_many", given, person)
 
-    @rule(pick=import_picks, changed=changes, person=people)
-    def change(self, pick: tuple[str, int], changed: dict[str, Any], person: str | None) -> None:
+    @rule(
+        pick=import_picks,
+        changed=st.one_of(
+            changes,
+            st.fixed_dictionaries({"review_status": review_statuses}),
+            st.fixed_dictionaries({"update_interval": intervals}),
+        ),
+        person=people,
+    )
+    def change(self, pick: Pick, changed: dict[str, Any], person: str | None) -> None:
         self.call("operator", "update", self.import_id(pick), changed, person)
 
-    @rule(pick=import_picks, status=review_statuses)
-    def review(self, pick: tuple[str, int], status: str | None) -> None:
-        self.call("operator", "update", self.import_id(pick), {"review_status": status}, "eve")
-
-    @rule(pick=import_picks, interval=intervals)
-    def set_interval(self, pick: tuple[str, int], interval: timedelta | None) -> None:
-        self.call("operator", "update", self.import_id(pick), {"update_interval": interval})
-
     @rule(pick=import_picks, url=urls, person=people)
-    def set_url(self, pick: tuple[str, int], url: str | None, person: str | None) -> None:
+    def set_url(self, pick: Pick, url: str | None, person: str | None) -> None:
         self.call("operator", "set_url", self.import_id(pick), url, person)
 
     @rule(pick=import_picks, person=people, is_meant=st.sampled_from([True, False, False]))
-    def delete(self, pick: tuple[str, int], person: str | None, is_meant: bool) -> None:
+    def delete(self, pick: Pick, person: str | None, is_meant: bool) -> None:
         if is_meant:
             self.call("operator", "delete", self.import_id(pick), person)
 
@@ -378,39 +390,37 @@ class Play(RuleBasedStateMachine):
         name=st.sampled_from(["request", "request_again", "request_again", "try_again"]),
         pick=import_picks,
         person=people,
+        strictly=st.sampled_from([(), (), (True,)]),
     )
-    def ask_for_a_run(self, name: str, pick: tuple[str, int], person: str | None) -> None:
-        self.call("operator", name, self.import_id(pick), person)
-
-    @rule(pick=import_picks, person=people)
-    def request_strictly(self, pick: tuple[str, int], person: str | None) -> None:
-        self.call("operator", "request", self.import_id(pick), person, True)
-
-    @rule(name=st.sampled_from(["job_new", "job_delete_pending"]), pick=import_picks)
-    def make_or_delete_job_by_hand(self, name: str, pick: tuple[str, int]) -> None:
-        self.call("operator", name, self.import_id(pick))
+    def ask_for_a_run(
+        self, name: str, pick: Pick, person: str | None, strictly: tuple[bool, ...]
+    ) -> None:
+        more = strictly if name == "request" else ()
+        self.call("operator", name, self.import_id(pick), person, *more)
 
     @rule(pick=job_picks("waiting"), person=people)
-    def request_job(self, pick: tuple[str, int], person: str | None) -> None:
+    def request_job(self, pick: Pick, person: str | None) -> None:
         self.call("operator", "job_request", self.job_id(pick), person)
 
     @rule(
         pick=job_picks("waiting"),
         machine=st.one_of(machine_picks, st.none()),
-        ordering=st.sampled_from([None, None, -1, 2]),
+        ordering=st.sampled_from([None, -1, 2, 3]),
         person=people,
     )
     def schedule(
-        self,
-        pick: tuple[str, int],
-        machine: tuple[str, int] | None,
-        ordering: int | None,
-        person: str | None,
+        self, pick: Pick, machine: Pick | None, ordering: int | None, person: str | None
     ) -> None:
         machine_id = None if machine is None else self.machine_id(machine)
         self.call("operator", "job_schedule", self.job_id(pick), machine_id, ordering, person)
 
-    @rule(caller=callers, hostname=hostnames, limit=limits, most=limits, types=served)
+    @rule(
+        caller=callers,
+        hostname=hostnames,
+        limit=limits,
+        most=st.one_of(st.none(), limits),
+        types=served,
+    )
     def claim(
         self,
         caller: Caller,
@@ -419,20 +429,18 @@ class Play(RuleBasedStateMachine):
         most: int | None,
         types: list[str] | None,
     ) -> None:
-        self.call(caller, "job_claim", hostname, limit, most, types)
-
-    @rule(caller=callers, hostname=hostnames, limit=limits, types=served)
-    def claim_one(
-        self, caller: Caller, hostname: str, limit: int | None, types: list[str] | None
-    ) -> None:
-        self.call(caller, "job_for_machine", hostname, limit, types)
+        """One job, or ``most`` of them."""
+        if most is None:
+            self.call(caller, "job_for_machine", hostname, limit, types)
+        else:
+            self.call(caller, "job_claim", hostname, limit, most, types)
 
     @rule(caller=callers, pick=job_picks("waiting"), machine=machine_picks)
-    def start(self, caller: Caller, pick: tuple[str, int], machine: tuple[str, int]) -> None:
+    def start(self, caller: Caller, pick: Pick, machine: Pick) -> None:
         self.call(caller, "job_start", self.job_id(pick), self.machine_id(machine))
 
     @rule(caller=callers, pick=job_picks("running"), tail=tails)
-    def beat(self, caller: Caller, pick: tuple[str, int], tail: str | None) -> None:
+    def beat(self, caller: Caller, pick: Pick, tail: str | None) -> None:
         self.call(caller, "job_update_heartbeat", self.job_id(pick), tail)
 
     @rule(
@@ -442,17 +450,21 @@ class Play(RuleBasedStateMachine):
         is_long=st.sampled_from([False] * 9 + [True]),
     )
     def beat_for_many(
-        self, caller: Caller, picks: list[tuple[str, int]], tail: str | None, is_long: bool
+        self, caller: Caller, picks: list[Pick], tail: str | None, is_long: bool
     ) -> None:
         ids = [self.job_id(pick) for pick in picks]
         self.call(caller, "job_update_heartbeats", ids, [tail] * (len(ids) + is_long))
 
     @rule(caller=callers, pick=job_picks("running"), content=st.sampled_from([b"", b"A log."]))
-    def store_log(self, caller: Caller, pick: tuple[str, int], content: bytes) -> None:
+    def store_log(self, caller: Caller, pick: Pick, content: bytes) -> None:
         self.call(caller, "log_file_new", self.job_id(pick), content)
 
+    @rule(pick=job_picks("running"), person=people)
+    def kill(self, pick: Pick, person: str | None) -> None:
+        self.call("operator", "job_kill", self.job_id(pick), person)
+
     @rule(caller=callers, pick=job_picks("running"), status=statuses, log=numbers)
-    def finish(self, caller: Caller, pick: tuple[str, int], status: str | None, log: int) -> None:
+    def finish(self, caller: Caller, pick: Pick, status: str | None, log: int) -> None:
         self.call(caller, "job_finish", self.job_id(pick), status, self._a_log(log))
 
     @rule(caller=callers, n=numbers, status=statuses)
@@ -474,7 +486,7 @@ class Play(RuleBasedStateMachine):
     def finish_many(
         self,
         caller: Caller,
-        picks: list[tuple[str, int]],
+        picks: list[Pick],
         status: list[str | None],
         log: int,
         with_logs: bool,
@@ -489,101 +501,99 @@ class Play(RuleBasedStateMachine):
         return [*logs, 0, None, None, None, None, None][n % (len(logs) + 6)]
 
     @rule(
-        status=st.sampled_from(STATUSES),
-        late=st.sampled_from([timedelta(), HOUR, 9 * HOUR]),
-        duration=st.sampled_from([timedelta(), 3 * MINUTE, HOUR]),
-        times=st.integers(1, 3),
-        pick=import_picks,
+        caller=callers,
+        name=st.sampled_from(["job_reclaim", "job_release"]),
+        pick=job_picks("running"),
     )
-    def run(
-        self,
-        status: str,
-        late: timedelta,
-        duration: timedelta,
-        times: int,
-        pick: tuple[str, int],
-    ) -> None:
-        """A few whole runs of one import, each started when it is due or some time later."""
-        for _ in range(times):
-            one = next((one for one in self.model.living() if one.id == self.import_id(pick)), None)
-            if one is None or one.job is None or one.job.state == "running":
-                return
-            self.let_time_pass(max(timedelta(), one.job.date_due - self.model.now) + late)
-            self.call("operator", "job_start", one.job.id, self.machine_id(("known", 0)))
-            if one.job.state == "running":
-                self.let_time_pass(duration)
-                self.call("operator", "job_finish", one.job.id, status)
-
-    @rule(caller=callers, pick=job_picks("running"))
-    def reclaim(self, caller: Caller, pick: tuple[str, int]) -> None:
-        self.call(caller, "job_reclaim", self.job_id(pick))
+    def reclaim_or_release(self, caller: Caller, name: str, pick: Pick) -> None:
+        self.call(caller, name, self.job_id(pick))
 
     @rule(caller=callers, most=limits)
     def reclaim_stale(self, caller: Caller, most: int | None) -> None:
         self.call(caller, "job_reclaim_stale", most)
 
-    @rule(caller=callers, pick=job_picks("running"))
-    def release(self, caller: Caller, pick: tuple[str, int]) -> None:
-        self.call(caller, "job_release", self.job_id(pick))
-
-    @rule(pick=job_picks("running"), person=people)
-    def kill(self, pick: tuple[str, int], person: str | None) -> None:
-        self.call("operator", "job_kill", self.job_id(pick), person)
+    @rule(
+        endings=st.lists(endings, min_size=1, max_size=4),
+        late=st.sampled_from([timedelta(), HOUR, 9 * HOUR]),
+        duration=st.sampled_from([timedelta(), 3 * MINUTE, HOUR]),
+        pick=import_picks,
+    )
+    def run(
+        self,
+        endings: list[tuple[str, frozenset[str]]],
+        late: timedelta,
+        duration: timedelta,
+        pick: Pick,
+    ) -> None:
+        """A few runs of one import from start to end, and what happens meanwhile."""
+        for ending, meanwhile in endings:
+            one = next((one for one in self.model.living() if one.id == self.import_id(pick)), None)
+            job = one.job if one else None
+            if one is None or job is None or job.state == "running":
+                return
+            job_id = job.id
+            self.let_time_pass(max(timedelta(), job.date_due - self.model.now) + late)
+            self.call("operator", "job_start", job_id, self.machine_id(("known", 0)))
+            if job.state != "running":
+                return
+            self.let_time_pass(duration)
+            if "beat" in meanwhile:
+                self.call("worker", "job_update_heartbeat", job_id, "Half-way.")
+            if "log" in meanwhile:
+                self.call("worker", "log_file_new", job_id, b"A log.")
+            if "kill" in meanwhile:
+                self.call("operator", "job_kill", job_id, "kim")
+            if "again" in meanwhile:
+                self.call("operator", "request_again", one.id, "ann")
+            if "suspend" in meanwhile:
+                self.call("operator", "update", one.id, {"review_status": "suspended"})
+            if "url" in meanwhile:
+                self.call("operator", "set_url", one.id, "https://example.org/other", "uri")
+            if ending in STATUSES:
+                log = next((log.id for log in self.model.logs if log.job.id == job_id), None)
+                self.call("operator", "job_finish", job_id, ending, log)
+            else:
+                self.call("operator", ending, job_id)
 
     @rule(caller=callers, pick=job_picks("any"), hostname=hostnames, types=served)
-    def look(
-        self, caller: Caller, pick: tuple[str, int], hostname: str, types: list[str] | None
-    ) -> None:
+    def look(self, caller: Caller, pick: Pick, hostname: str, types: list[str] | None) -> None:
         self.call(caller, "job_get", self.job_id(pick))
         self.call(caller, "job_reclaimable")
         self.call(caller, "job_next_due", hostname, types)
         self.call(caller, "job_next_due")
 
-    @rule(hostname=hostnames, state=st.sampled_from(["offline", "online", "quiescing", None]))
-    def register_machine(self, hostname: str, state: str | None) -> None:
+    @rule(
+        name=st.sampled_from(["job_new", "job_delete_pending"]),
+        pick=import_picks,
+        hostname=hostnames,
+        state=st.sampled_from(["offline", "online", "quiescing", None]),
+    )
+    def do_by_hand(self, name: str, pick: Pick, hostname: str, state: str | None) -> None:
+        """What is seldom called: the worker registers machines, changes make and delete jobs."""
+        self.call("operator", name, self.import_id(pick))
         self.call("operator", "machine_new", hostname, state)
 
     @rule(
-        name=st.sampled_from(["machine_set_online", "machine_set_online", "machine_set_quiescing"]),
-        pick=machine_picks,
-        person=people,
-        message=st.sampled_from([None, "Disk is full."]),
-    )
-    def turn(
-        self, name: str, pick: tuple[str, int], person: str | None, message: str | None
-    ) -> None:
-        self.call("operator", name, self.machine_id(pick), person, message)
-
-    @rule(
-        pick=machine_picks,
-        reason=st.sampled_from(["stopped", "quiesced", "watchdog", "bored", None]),
-        person=people,
-    )
-    def turn_off(self, pick: tuple[str, int], reason: str | None, person: str | None) -> None:
-        self.call("operator", "machine_set_offline", self.machine_id(pick), reason, person)
-
-    @rule(
-        name=st.sampled_from(["machine_delete", "machine_disown"]),
-        pick=machine_picks,
-        person=people,
-    )
-    def delete_or_disown_machine(
-        self, name: str, pick: tuple[str, int], person: str | None
-    ) -> None:
-        self.call("operator", name, self.machine_id(pick), person)
-
-    @rule(
-        setting=st.sampled_from(
+        turn=st.sampled_from(
             [
-                *((name, value) for name, values in SETTING_VALUES.items() for value in values),
-                *((name, None) for name in SETTING_VALUES),
-                *((name, "-1") for name in SETTING_VALUES),
-                *((name, "much") for name in SETTING_VALUES),
-                ("no_such_setting", "1"),
+                *(("machine_set_online",), ("machine_set_online",), ("machine_set_quiescing",)),
+                *(("machine_set_offline", "stopped"), ("machine_set_offline", "bored")),
+                *(("machine_disown",), ("machine_delete",)),
             ]
         ),
+        pick=machine_picks,
         person=people,
+        message=st.sampled_from([(), ("Disk is full.",)]),
     )
+    def turn(
+        self, turn: tuple[str, ...], pick: Pick, person: str | None, message: tuple[str, ...]
+    ) -> None:
+        """A machine goes from one state to another, or away."""
+        name, *reason = turn
+        says = message if "set" in name else ()
+        self.call("operator", name, self.machine_id(pick), *reason, person, *says)
+
+    @rule(setting=settings, person=people)
     def configure(self, setting: tuple[str, str | None], person: str | None) -> None:
         self.call("operator", "configure", *setting, person)
 
