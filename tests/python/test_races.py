@@ -12,6 +12,7 @@ import pytest
 
 from code_import.client import Client
 from code_import.errors import WrongState
+from harness import effort
 from harness.asking import DONE, ask, ended_or_waiting, outcome, send
 from harness.calls import CALLS, Call, Scene, documented_errors, load_scenes, seen, set_scene
 from harness.invariants import assert_rules_hold
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from code_import.models import Assignment
     from harness.servers import Server
+
+pytestmark = [pytest.mark.sql] if effort.is_long() else []
 
 
 def only(conn: psycopg.Connection[Any], query: str, *arguments: object) -> Any:
@@ -56,7 +59,6 @@ def deadlocks(conn: psycopg.Connection[Any]) -> int:
 # --- claims ------------------------------------------------------------------------------------
 
 
-@pytest.mark.sql
 @pytest.mark.parametrize("other_host", [True, False], ids=["another host", "the same host"])
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_of_two_that_claim_one_job_one_gets_it(
@@ -217,7 +219,6 @@ def test_a_finish_whose_answer_was_lost_can_be_said_again(
     assert_rules_hold(conn)
 
 
-@pytest.mark.sql
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_a_finish_said_by_three_at_once_has_one_result(
     connect: Connect, conn: psycopg.Connection[Any], end: str
@@ -236,7 +237,6 @@ def test_a_finish_said_by_three_at_once_has_one_result(
     assert_rules_hold(conn)
 
 
-@pytest.mark.sql
 def test_a_claim_whose_answer_was_lost_can_be_found_and_released(
     connect: Connect, conn: psycopg.Connection[Any], roles: Roles
 ) -> None:
@@ -291,7 +291,6 @@ def test_nothing_remains_of_a_transaction_whose_backend_is_killed(
 # --- everything at once ------------------------------------------------------------------------
 
 
-@pytest.mark.sql
 def test_a_storm_of_all_calls_has_no_deadlock(
     connect: Connect, conn: psycopg.Connection[Any]
 ) -> None:
@@ -370,7 +369,6 @@ def _anything(conn: psycopg.Connection[Any]) -> Scene:
     return Scene(*(number or 0 for number in row or (0, 0, 0)))
 
 
-@pytest.mark.sql
 def test_two_imports_that_swap_their_targets_do_not_wait_for_each_other(
     connect: Connect, conn: psycopg.Connection[Any]
 ) -> None:
@@ -385,7 +383,6 @@ def test_two_imports_that_swap_their_targets_do_not_wait_for_each_other(
     assert ask(second, swap.encode()) == DONE
 
 
-@pytest.mark.sql
 def test_lists_with_the_same_sources_do_not_wait_for_each_other_in_a_circle(
     connect: Connect, conn: psycopg.Connection[Any]
 ) -> None:
@@ -415,7 +412,6 @@ def test_lists_with_the_same_sources_do_not_wait_for_each_other_in_a_circle(
 # --- time --------------------------------------------------------------------------------------
 
 
-@pytest.mark.sql
 @pytest.mark.parametrize(
     "late",
     ["beat", "beat for many", "finish", "finish many", "reclaim", "release", "delete"],
@@ -448,7 +444,6 @@ def test_a_transaction_that_began_long_ago_moves_no_time_back(
     assert_rules_hold(conn)
 
 
-@pytest.mark.sql
 @pytest.mark.parametrize("meanwhile", ["success_partial", "suspended"])
 def test_a_run_started_by_an_old_transaction_does_not_start_before_the_last_one_ended(
     connect: Connect, conn: psycopg.Connection[Any], meanwhile: str
