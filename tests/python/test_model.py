@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     import psycopg
     from conftest import Connect
 
+pytestmark = effort.marks()
+
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LATER = [5 * SECOND, 30 * SECOND, 6 * MINUTE, HOUR, 4 * HOUR, DAY, 31 * DAY]
 Pick = tuple[str, int]
@@ -80,9 +82,14 @@ hostnames = st.sampled_from(HOSTNAMES)
 limits = st.sampled_from([*[1, 2, 3, 9] * 5, 0, -1, None])
 served = st.sampled_from([None, None, None, ["git"], ["svn", "cvs"], []])
 statuses = st.sampled_from([*STATUSES * 3, "reclaimed", None, "?"])
+failures = [status for status in STATUSES if status.startswith("failure")]
 endings = st.tuples(
-    st.sampled_from([*STATUSES, "failure", "job_reclaim", "job_reclaim", "job_release"]),
+    st.sampled_from([*STATUSES, "job_reclaim", "job_release"]),
     st.frozensets(st.sampled_from(["beat", "log", "kill", "again", "suspend", "url"]), max_size=3),
+)
+bad_endings = st.tuples(
+    st.sampled_from([*failures, *failures, *["job_reclaim"] * 8, "success", "killed"]),
+    st.just(frozenset[str]()),
 )
 settings = st.sampled_from(
     [
@@ -138,7 +145,10 @@ class Play(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.conn.remove_notify_handler(self._hear)
+        if self.in_transaction:
+            self.rollback()
         self.conn.execute("rollback; reset session authorization")
+        assert_rules_hold(self.conn, whole_history=not self.model.has_forgotten)
 
     def _hear(self, _: object) -> None:
         self.heard += 1
@@ -176,7 +186,6 @@ class Play(RuleBasedStateMachine):
         self.conn.execute("reset session authorization")
         assert self.heard == self.model.woken, "wakes workers" if self.heard else "wakes nobody"
         self.heard, self.model.woken = 0, False
-        assert_rules_hold(self.conn, whole_history=not self.model.has_forgotten)
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -333,9 +342,11 @@ class Play(RuleBasedStateMachine):
 
     # --- the rules ------------------------------------------------------------------------------
 
-    @initialize()
-    def make_a_start(self) -> None:
-        """Three imports and a machine."""
+    @initialize(settings=st.lists(settings, max_size=5))
+    def make_a_start(self, settings: list[tuple[str, str | None]]) -> None:
+        """Three imports, a machine, and a few settings."""
+        for setting in settings:
+            self.configure(setting, "con")
         for target, url in {"a": "https://example.org/a", "b": "/srv/a", "c": "/srv/c"}.items():
             self.call("operator", "new", "ada", target, "git", url)
         self.call("operator", "machine_new", "anvil", "online")
@@ -513,7 +524,9 @@ class Play(RuleBasedStateMachine):
         self.call(caller, "job_reclaim_stale", most)
 
     @rule(
-        endings=st.lists(endings, min_size=1, max_size=4),
+        endings=st.one_of(
+            st.lists(endings, min_size=1, max_size=3), st.lists(bad_endings, min_size=2, max_size=7)
+        ),
         late=st.sampled_from([timedelta(), HOUR, 9 * HOUR]),
         duration=st.sampled_from([timedelta(), 3 * MINUTE, HOUR]),
         pick=import_picks,
@@ -756,7 +769,7 @@ def test_the_database_does_what_the_model_does(connect: Connect) -> None:
         deadline=None,
         database=None,
         derandomize=True,
-        max_examples=40,
+        max_examples=60,
         stateful_step_count=50,
         suppress_health_check=list(HealthCheck),
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness.calls import Scene
 
-pytestmark = [pytest.mark.sql] if effort.is_long() else []
+pytestmark = effort.marks()
 
 SERIALIZATION_FAILURE = "40001"
 NOT_SUPPORTED = "0A000"

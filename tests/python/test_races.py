@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from code_import.models import Assignment
     from harness.servers import Server
 
-pytestmark = [pytest.mark.sql] if effort.is_long() else []
+pytestmark = effort.marks()
 
 
 def only(conn: psycopg.Connection[Any], query: str, *arguments: object) -> Any:
