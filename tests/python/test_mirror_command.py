@@ -282,6 +282,13 @@ def test_a_source_of_another_type_is_left_to_it(
     assert statuses(conn) == []
 
 
+def test_a_password_is_refused_and_not_repeated(cli: Cli) -> None:
+    for how in ((), ("--json",)):
+        out, err = cli.mirror("https://user:secret@example.org/x.git", *how, code=1)
+        assert "password" in out
+        assert "secret" not in out + err
+
+
 def test_a_failing_import_gets_another_chance(
     cli: Cli, checkout: Path, conn: psycopg.Connection[Any]
 ) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import reading
+from ..worker.log import clean
 from .base import PROGRAM, REFUSED, Session
 from .output import ago, print_json, span, visible
 
@@ -124,7 +125,7 @@ def _git(path: Path, *arguments: str) -> str | None:
 def _as_json(mirror: Mirror) -> dict[str, object]:
     imp = mirror.wish.imp if mirror.wish else None
     return {
-        "source": mirror.source,
+        "source": clean(mirror.source),
         "code_import_id": imp and imp.id,
         "target": imp and imp.target,
         "url": imp and imp.url,
@@ -139,7 +140,7 @@ def _as_json(mirror: Mirror) -> dict[str, object]:
 
 
 def _report_one(mirror: Mirror) -> None:
-    name = mirror.wish.imp.target if mirror.wish else mirror.source
+    name = mirror.wish.imp.target if mirror.wish else clean(mirror.source)
     if mirror.result is None:
         click.echo(f"{name}: {visible(mirror.problem or 'not mirrored')}")
     else:
