@@ -53,7 +53,12 @@ afresh as materialized (
                 where event.code_import_id = import.id
                   and event.event_type = 'modify'
                   and (
-                      event.data ?| array['old_url', 'old_cvs_root', 'old_cvs_module']
+                      event.data ?| array['old_cvs_root', 'old_cvs_module']
+                      or (
+                          event.data ? 'old_url'
+                          and vcs._normal_url(event.data ->> 'old_url')
+                              <> vcs._normal_url(event.data ->> 'url')
+                      )
                       or (
                           event.data ->> 'old_review_status' = 'failing'
                           and event.data ->> 'review_status' = 'reviewed'
