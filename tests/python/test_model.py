@@ -86,7 +86,7 @@ served = st.sampled_from([None, None, None, ["git"], ["svn", "cvs"], []])
 statuses = st.sampled_from([*STATUSES * 3, "reclaimed", None, "?"])
 failures = [status for status in STATUSES if status.startswith("failure")]
 endings = st.tuples(
-    st.sampled_from([*STATUSES, *["job_reclaim", "job_release"] * 3]),
+    st.sampled_from([*STATUSES, *["job_reclaim", "job_release", "job_release"] * 3]),
     st.frozensets(st.sampled_from(["beat", "log", "kill", "again", "suspend", "url"]), max_size=3),
 )
 bad_endings = st.tuples(
@@ -476,6 +476,25 @@ class Play(RuleBasedStateMachine):
         else:
             self.call(caller, "job_claim", hostname, limit, most, types)
 
+    @rule(
+        orderings=st.lists(st.sampled_from([None, -1, 2, 3]), min_size=5, max_size=5),
+        requested=numbers,
+        hostname=hostnames,
+        most=limits,
+    )
+    def rush(
+        self, orderings: list[int | None], requested: int, hostname: str, most: int | None
+    ) -> None:
+        """All that waits is due, in an order of people's own, and a machine asks."""
+        waiting = [job.id for _, job in self.model.jobs() if job.state != "running"]
+        for n, (job_id, ordering) in enumerate(zip(waiting, orderings, strict=False)):
+            self.call("operator", "job_schedule", job_id, None, ordering)
+            if n == requested:
+                self.call("operator", "job_request", job_id, "ray")
+            self.let_time_pass(HOUR)
+        self.let_time_pass(DAY)
+        self.call("operator", "job_claim", hostname, most, most)
+
     @precondition(lambda self: self.has("pending", "scheduled"))
     @rule(caller=callers, pick=job_picks("waiting"), machine=machine_picks)
     def start(self, caller: Caller, pick: Pick, machine: Pick) -> None:
@@ -564,25 +583,26 @@ class Play(RuleBasedStateMachine):
         endings=st.one_of(
             st.lists(endings, min_size=1, max_size=3), st.lists(bad_endings, min_size=2, max_size=7)
         ),
-        late=st.sampled_from([timedelta(), HOUR, 9 * HOUR]),
+        late=st.sampled_from([None, None, timedelta(), HOUR, 9 * HOUR]),
         duration=st.sampled_from([timedelta(), 3 * MINUTE, HOUR]),
         pick=import_picks,
     )
     def run(
         self,
         endings: list[tuple[str, frozenset[str]]],
-        late: timedelta,
+        late: timedelta | None,
         duration: timedelta,
         pick: Pick,
     ) -> None:
-        """A few runs of one import from start to end, and what happens meanwhile."""
+        """A few runs of one import, started at once or late, and what happens meanwhile."""
         for ending, meanwhile in endings:
             one = next((one for one in self.model.living() if one.id == self.import_id(pick)), None)
             job = one.job if one else None
             if one is None or job is None or job.state == "running":
                 return
             job_id = job.id
-            self.let_time_pass(max(timedelta(), job.date_due - self.model.now) + late)
+            if late is not None:
+                self.let_time_pass(max(timedelta(), job.date_due - self.model.now) + late)
             self.call("operator", "job_start", job_id, self.machine_id(("online", 0)))
             if job.state != "running":
                 return
@@ -595,6 +615,7 @@ class Play(RuleBasedStateMachine):
                 self.call("operator", "job_kill", job_id, "kim")
             if "again" in meanwhile:
                 self.call("operator", "request_again", one.id, "ann")
+                self.call("operator", "request_again", one.id, "art")
             if "suspend" in meanwhile:
                 self.call("operator", "update", one.id, {"review_status": "suspended"})
             if "url" in meanwhile:
@@ -634,14 +655,21 @@ class Play(RuleBasedStateMachine):
         pick=machine_picks,
         person=people,
         message=st.sampled_from([(), ("Disk is full.",)]),
+        hostname=hostnames,
     )
     def turn(
-        self, turn: tuple[str, ...], pick: Pick, person: str | None, message: tuple[str, ...]
+        self,
+        turn: tuple[str, ...],
+        pick: Pick,
+        person: str | None,
+        message: tuple[str, ...],
+        hostname: str,
     ) -> None:
-        """A machine goes from one state to another, or away."""
+        """A machine goes from one state to another, or away; then one asks for work."""
         name, *reason = turn
         says = message if "set" in name else ()
         self.call("operator", name, self.machine_id(pick), *reason, person, *says)
+        self.call("operator", "job_for_machine", hostname, 9)
 
     @rule(setting=settings, person=people)
     def configure(self, setting: tuple[str, str | None], person: str | None) -> None:
