@@ -48,8 +48,9 @@ def register(client: Client, count: int) -> None:
 
 
 def deadlocks(conn: psycopg.Connection[Any]) -> int:
-    """How many deadlocks there were in this database, by those who have left it."""
-    conn.execute("select pg_stat_force_next_flush()" if conn.info.server_version >= 150000 else "")
+    """How many deadlocks there were in this database; asked when all others have left it."""
+    alone = "select count(*) = 1 from pg_stat_activity where datname = current_database()"
+    eventually(lambda: only(conn, alone), what="the others have left")
     count: int = only(
         conn, "select deadlocks from pg_stat_database where datname = current_database()"
     )
@@ -129,19 +130,20 @@ def _work(
     batch = 0 if number % 2 == 0 else 1 + number % 5
     started: list[Assignment] = []
     gate.wait(60)
-    while True:
-        with conn.transaction():
-            if batch:
-                runs = client.job_claim(hostname, limit, batch)
-            else:
-                run = client.job_for_machine(hostname, limit)
-                runs = [run] if run else []
-            assert _running(conn, hostname) <= limit
-        if runs:
-            started += runs
-            _finish(client, [run.id for run in runs], in_one_call=batch > 0)
-        elif only(conn, "select count(*) from vcs.code_import_result") == jobs:
-            return started
+    with conn:
+        while True:
+            with conn.transaction():
+                if batch:
+                    runs = client.job_claim(hostname, limit, batch)
+                else:
+                    run = client.job_for_machine(hostname, limit)
+                    runs = [run] if run else []
+                assert _running(conn, hostname) <= limit
+            if runs:
+                started += runs
+                _finish(client, [run.id for run in runs], in_one_call=batch > 0)
+            elif only(conn, "select count(*) from vcs.code_import_result") == jobs:
+                return started
 
 
 def _running(conn: psycopg.Connection[Any], hostname: str) -> int:
@@ -327,16 +329,17 @@ def _storm(
 ) -> int:
     """Make random calls on random imports; how many were not refused."""
     done = 0
-    for _ in range(calls):
-        call = dice.choice(STORM)
-        is_old = dice.random() < 0.5
-        begin, end = (
-            (b"begin isolation level repeatable read; ", b"; commit") if is_old else (b"", b"")
-        )
-        ended = ask(conn, begin + call(_anything(conn)) + end)
-        may_refuse = documented[call.function] | ({"40001"} if is_old else frozenset())
-        assert ended in may_refuse | {DONE}, f"{call}: {ended}"
-        done += ended == DONE
+    with conn:
+        for _ in range(calls):
+            call = dice.choice(STORM)
+            is_old = dice.random() < 0.5
+            begin, end = (
+                (b"begin isolation level repeatable read; ", b"; commit") if is_old else (b"", b"")
+            )
+            ended = ask(conn, begin + call(_anything(conn)) + end)
+            may_refuse = documented[call.function] | ({"40001"} if is_old else frozenset())
+            assert ended in may_refuse | {DONE}, f"{call}: {ended}"
+            done += ended == DONE
     return done
 
 
