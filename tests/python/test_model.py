@@ -823,7 +823,6 @@ def plain(answer: object) -> object:
 
 def search(conn: psycopg.Connection[Any], seed: int, **settings: Any) -> None:
     """Play sequences of calls that follow from a seed. AssertionError where the worlds differ."""
-    load_scenes(conn)
 
     class PlayHere(Play):
         def __init__(self) -> None:
@@ -840,13 +839,16 @@ def search(conn: psycopg.Connection[Any], seed: int, **settings: Any) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_database_does_what_the_model_does(connect: Connect, seed: int) -> None:
     """Whatever is called, in whatever order, by whomever: the same few sequences each time."""
-    search(connect(), seed, max_examples=30, phases=[Phase.generate])
+    conn = connect()
+    load_scenes(conn)
+    search(conn, seed, max_examples=30, phases=[Phase.generate])
 
 
 @pytest.mark.skipif(not effort.is_long(), reason="CODE_IMPORT_TEST_LONG gives the minutes")
 def test_the_database_does_what_the_model_does_for_long(connect: Connect) -> None:
     """Ever new sequences; one that fails is made short, and comes with its seed."""
     conn = connect()
+    load_scenes(conn)
     end = time.monotonic() + 60 * effort.minutes()
     while time.monotonic() < end:
         seed = random.randrange(1 << 32)
