@@ -22,6 +22,8 @@
 \ir install/migrate.sql
 \set migration 0006.code-import-setting
 \ir install/migrate.sql
+\set migration 0007.cheaper-claims
+\ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
 \ir errors.sql
@@ -43,6 +45,7 @@
 \ir settings/code_import_configure.sql
 
 -- An import's life: registered, reviewed, requested, changed, deleted
+\ir code_import/_schedule.sql
 \ir code_import/_import.sql
 \ir code_import/_source.sql
 \ir code_import/_record.sql
@@ -71,6 +74,7 @@
 \ir code_import_job/_job.sql
 \ir code_import_job/_job_batch.sql
 \ir code_import_job/_logtail.sql
+\ir code_import_job/_claim_floor.sql
 \ir code_import_job/_claim.sql
 \ir code_import_job/_ended_runs.sql
 \ir code_import_job/_end_runs.sql

@@ -4,64 +4,9 @@
 -- index has it together with "due", "served by this worker" and "pinned here or nowhere", so
 -- each combination is a short range of one index, and the heads of the ranges are merged.
 
--- The first waiting jobs that this machine may take, without a lock.
-create or replace function vcs._due_jobs(p_machine_id bigint, p_rcs_types text[], p_max_jobs integer)
-returns table (job_id bigint)
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return query
-    select head.job_id
-    from unnest(p_rcs_types) as served (rcs_type)
-    cross join (values (0::bigint), (p_machine_id)) as pinned (machine_id)
-    cross join lateral (
-        (
-            select 1 as class, schedule.ordering, schedule.date_due, schedule.job_id
-            from vcs._code_import_schedule as schedule
-            where schedule.state in ('pending', 'scheduled')
-              and schedule.requesting_user is not null
-              and coalesce(schedule.machine_id, 0) = pinned.machine_id
-              and schedule.rcs_type = served.rcs_type
-              and schedule.date_due <= now()
-            order by schedule.ordering, schedule.date_due, schedule.job_id
-            limit p_max_jobs
-        )
-        union all
-        (
-            select 2, schedule.ordering, schedule.date_due, schedule.job_id
-            from vcs._code_import_schedule as schedule
-            where schedule.state in ('pending', 'scheduled')
-              and schedule.requesting_user is null
-              and schedule.ordering is not null
-              and coalesce(schedule.machine_id, 0) = pinned.machine_id
-              and schedule.rcs_type = served.rcs_type
-              and schedule.date_due <= now()
-            order by schedule.ordering, schedule.date_due, schedule.job_id
-            limit p_max_jobs
-        )
-        union all
-        (
-            select 3, null, schedule.date_due, schedule.job_id
-            from vcs._code_import_schedule as schedule
-            where schedule.state in ('pending', 'scheduled')
-              and schedule.requesting_user is null
-              and schedule.ordering is null
-              and coalesce(schedule.machine_id, 0) = pinned.machine_id
-              and schedule.rcs_type = served.rcs_type
-              and schedule.date_due <= now()
-            order by schedule.date_due, schedule.job_id
-            limit p_max_jobs
-        )
-    ) as head
-    order by head.class, head.ordering, head.date_due, head.job_id
-    limit p_max_jobs;
-end;
-$$;
-
--- Lock up to max_jobs of the first due jobs. Others may be locking the same ones: look at
--- twice as many each time, until enough are locked or no more are due.
+-- Lock up to max_jobs of the first due jobs and return their ids in the order of their turn.
+-- Others may be locking the same ones: look at twice as many each time, until enough are locked
+-- or no more are due.
 create or replace function vcs._lock_due_jobs(p_machine_id bigint, p_rcs_types text[], p_max_jobs integer)
 returns bigint[]
 language plpgsql
@@ -69,27 +14,101 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_look   integer := p_max_jobs;
-    v_due    bigint[];
-    v_locked bigint[];
+    v_floors  timestamptz[] := array['-infinity', '-infinity', '-infinity']::timestamptz[];
+    v_walked  bigint := - vcs._entries_read();
+    v_hinted  boolean;
+    v_look    integer := p_max_jobs;
+    v_due     integer;
+    v_oldest  timestamptz[];
+    v_job_ids bigint[];
 begin
+    v_hinted := current_setting('code_import.claim_floor', true) <> '';
+    if v_hinted then
+        v_floors := vcs._claim_floor(p_machine_id, p_rcs_types);
+    end if;
     loop
-        v_due := array(select due.job_id from vcs._due_jobs(p_machine_id, p_rcs_types, v_look) as due);
-        v_locked := array(
+        with head as materialized (
+            select lane.*
+            from unnest(p_rcs_types) as served (rcs_type)
+            cross join (values (0::bigint), (p_machine_id)) as pinned (machine_id)
+            cross join lateral (
+                (
+                    select
+                        1 as lane, schedule.requesting_user is null as is_unasked,
+                        schedule.ordering, schedule.date_due, schedule.job_id, schedule.date_due as oldest
+                    from vcs._code_import_schedule as schedule
+                    where schedule.state in ('pending', 'scheduled')
+                      and schedule.requesting_user is not null and schedule.ordering is null
+                      and coalesce(schedule.machine_id, 0) = pinned.machine_id
+                      and schedule.rcs_type = served.rcs_type
+                      and schedule.date_due between v_floors[1] and now()
+                    order by schedule.date_due, schedule.job_id
+                    limit v_look
+                )
+                union all
+                (
+                    select
+                        2, schedule.requesting_user is null,
+                        schedule.ordering, schedule.date_due, schedule.job_id, min(schedule.date_due) over ()
+                    from vcs._code_import_schedule as schedule
+                    where schedule.state in ('pending', 'scheduled')
+                      and schedule.ordering is not null
+                      and coalesce(schedule.machine_id, 0) = pinned.machine_id
+                      and schedule.rcs_type = served.rcs_type
+                      and schedule.date_due between v_floors[2] and now()
+                    order by 2, 3, 4, 5
+                    limit v_look
+                )
+                union all
+                (
+                    select
+                        3, true,
+                        schedule.ordering, schedule.date_due, schedule.job_id, schedule.date_due
+                    from vcs._code_import_schedule as schedule
+                    where schedule.state in ('pending', 'scheduled')
+                      and schedule.requesting_user is null and schedule.ordering is null
+                      and coalesce(schedule.machine_id, 0) = pinned.machine_id
+                      and schedule.rcs_type = served.rcs_type
+                      and schedule.date_due between v_floors[3] and now()
+                    order by schedule.date_due, schedule.job_id
+                    limit v_look
+                )
+            ) as lane
+        ),
+        due as materialized (
+            select head.*
+            from head
+            order by head.is_unasked, head.ordering, head.date_due, head.job_id
+            limit v_look
+        ),
+        locked as materialized (
             select schedule.job_id
-            from unnest(v_due) with ordinality as due (job_id, place)
+            from due
             join vcs._code_import_schedule as schedule on schedule.job_id = due.job_id
             where schedule.state in ('pending', 'scheduled')
               and coalesce(schedule.machine_id, p_machine_id) = p_machine_id
               and schedule.date_due <= now()
-            order by due.place
+            order by due.is_unasked, due.ordering, due.date_due, due.job_id
             limit p_max_jobs
             for no key update of schedule skip locked
-        );
-        exit when cardinality(v_locked) >= p_max_jobs or cardinality(v_due) < v_look;
+        )
+        select
+            array(select locked.job_id from locked),
+            (select count(*) from due),
+            array[
+                min(head.oldest) filter (where head.lane = 1),
+                min(head.oldest) filter (where head.lane = 2),
+                min(head.oldest) filter (where head.lane = 3)
+            ]
+        into v_job_ids, v_due, v_oldest
+        from head;
+        exit when cardinality(v_job_ids) >= p_max_jobs or v_due < v_look;
         v_look := least(v_look, 1000000) * 2;
     end loop;
-    return v_locked;
+    v_walked := v_walked + vcs._entries_read();
+    if v_walked > 200 + 2 * v_due or (v_hinted and v_floors[1] = '-infinity') then
+        perform vcs._keep_claim_floor(p_machine_id, p_rcs_types, v_floors, v_oldest, v_walked);
+    end if;
+    return v_job_ids;
 end;
 $$;
-

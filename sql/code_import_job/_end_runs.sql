@@ -1,81 +1,132 @@
--- What follows a run, however many end at once. Callers have locked the rows and judged
--- them. One statement, so that a hundred cost little more than one.
+-- What follows a run, however many end at once. Callers have locked the rows and judged them. A few
+-- statements for all of them, so that a hundred cost little more than one.
 
+-- End runs, given as their locked rows, each with the status and log file at the same place; say what
+-- became of each, in the same order.
 create or replace function vcs._end_runs(
-    p_job_ids      bigint[],
+    p_runs         vcs._code_import_schedule[],
     p_statuses     text[],
     p_log_file_ids bigint[] default null
 )
-returns void
+returns vcs._ended_run[]
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_is_due_now boolean;
+    v_ended  vcs._ended_run[] := vcs._ended_runs(p_runs, p_statuses, p_log_file_ids);
+    v_extras record;
 begin
-    with ended as materialized (
-        select run.* from vcs._ended_runs(p_job_ids, p_statuses, p_log_file_ids) as run
-    ),
-    rescheduled as (
-        update vcs._code_import_schedule as schedule
-        set job_id = run.next_job_id,
-            date_created = case when run.next_due is not null then run.date_ended end,
-            date_due = run.next_due,
-            state = case when run.next_due is not null then 'pending' end,
-            requesting_user = case when run.next_due is not null then schedule.again_requested_by end,
-            review_status = case when run.turns_failing then 'failing' else schedule.review_status end,
-            consecutive_failure_count = run.failures,
-            consecutive_reclaim_count = run.reclaims,
-            date_last_started = schedule.date_started,
-            date_last_successful = run.date_successful,
-            machine_id = null,
-            date_started = null,
-            heartbeat = null,
-            start_event_id = null,
-            ordering = null,
-            is_pinned = false,
-            is_due_after_run = false,
-            kill_requested_by = null,
-            again_requested_by = null
-        from ended as run
-        where schedule.code_import_id = run.code_import_id
-    ),
-    recorded as (
-        insert into vcs._code_import_result (
-            id, date_created, code_import_id, machine_id, job_id, start_event_id,
-            log_file_id, date_job_started, status, requesting_user, log_excerpt
-        )
-        select
-            run.result_id, run.date_ended, run.code_import_id, run.machine_id, run.job_id,
-            run.start_event_id, run.log_file_id, run.date_started, run.status,
-            run.requesting_user, run.logtail
-        from ended as run
-        order by run.result_id
-    ),
-    told as (
-        insert into vcs._code_import_event
-            (id, date_created, event_type, code_import_id, machine_id, data)
-        select event.id, run.date_ended, event.event_type, run.code_import_id, event.machine_id, event.data
-        from ended as run
-        cross join lateral (
-            values
-                (run.reclaim_event_id, 'reclaim', run.machine_id, jsonb_build_object('job_id', run.job_id)),
-                (run.publish_event_id, 'publish', run.machine_id, jsonb_build_object('job_id', run.job_id)),
-                (run.modify_event_id, 'modify', null, vcs._turned_failing_json(run.code_import_id, run.failures, run.turns_failing))
-        ) as event (id, event_type, machine_id, data)
-        where event.id is not null
-    ),
-    cleared as (
-        delete from vcs._code_import_logtail as tail
-        using ended as run
-        where tail.job_id = run.job_id
-    )
-    select bool_or(run.next_due <= now()) into v_is_due_now
-    from ended as run;
+    select
+        bool_or(num_nonnulls(run.reclaim_event_id, run.publish_event_id, run.modify_event_id) > 0) as events,
+        bool_or(run.logtail is not null) as logtails,
+        bool_or(run.next_due <= now()) as wake
+    into v_extras
+    from unnest(v_ended) as run;
 
-    if v_is_due_now then
+    if v_extras.events then
+        perform vcs._tell_ends(v_ended);
+    end if;
+    insert into vcs._code_import_result (
+        id, date_created, code_import_id, machine_id, job_id, start_event_id,
+        log_file_id, date_job_started, status, requesting_user, log_excerpt
+    )
+    select
+        run.result_id, run.date_ended, run.code_import_id, run.machine_id, run.job_id,
+        run.start_event_id, run.log_file_id, run.date_started, run.status,
+        run.requesting_user, coalesce(run.logtail, '')
+    from unnest(v_ended) as run;
+    perform vcs._schedule_next(v_ended);
+    if v_extras.logtails then
+        delete from vcs._code_import_logtail as tail
+        using unnest(v_ended) as run
+        where tail.job_id = run.job_id;
+    end if;
+    if v_extras.wake then
         perform vcs._wake_workers();
     end if;
+    return v_ended;
+end;
+$$;
+
+-- Each import gets its next job, or stays without one.
+create or replace function vcs._schedule_next(p_ended vcs._ended_run[])
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update vcs._code_import_schedule as schedule
+    set job_id = run.next_job_id,
+        date_created = case when run.next_due is not null then run.date_ended end,
+        date_due = run.next_due,
+        state = case when run.next_due is not null then 'pending' end,
+        requesting_user = case when run.next_due is not null then run.again_requested_by end,
+        review_status = case when run.turns_failing then 'failing' else schedule.review_status end,
+        consecutive_failure_count = run.failures,
+        consecutive_reclaim_count = run.reclaims,
+        date_last_started = run.date_started,
+        date_last_successful = run.date_successful,
+        machine_id = null,
+        date_started = null,
+        heartbeat = null,
+        start_event_id = null,
+        ordering = null,
+        is_pinned = false,
+        is_due_after_run = false,
+        kill_requested_by = null,
+        again_requested_by = null
+    from unnest(p_ended) as run
+    where schedule.code_import_id = run.code_import_id;
+end;
+$$;
+
+-- The events of ends, but for the finishes, which are read from the results.
+create or replace function vcs._tell_ends(p_ended vcs._ended_run[])
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into vcs._code_import_event
+        (id, date_created, event_type, code_import_id, machine_id, data)
+    select event.id, run.date_ended, event.event_type, run.code_import_id, event.machine_id, event.data
+    from unnest(p_ended) as run
+    cross join lateral (
+        values
+            (run.reclaim_event_id, 'reclaim', run.machine_id, jsonb_build_object('job_id', run.job_id)),
+            (run.publish_event_id, 'publish', run.machine_id, jsonb_build_object('job_id', run.job_id)),
+            (run.modify_event_id, 'modify', null, vcs._turned_failing_json(run.code_import_id, run.failures, run.turns_failing))
+    ) as event (id, event_type, machine_id, data)
+    where event.id is not null;
+end;
+$$;
+
+-- The data of the event of an import that turns failing; null for one that does not.
+create or replace function vcs._turned_failing_json(
+    p_code_import_id bigint,
+    p_failures       integer,
+    p_turns_failing  boolean
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if not p_turns_failing then
+        return null;
+    end if;
+    return (
+        select vcs._import_json(import) || jsonb_build_object(
+            'review_status', 'failing',
+            'old_review_status', import.review_status,
+            'consecutive_failure_count', p_failures
+        )
+        from vcs.code_import as import
+        where import.id = p_code_import_id
+    );
 end;
 $$;

@@ -1,28 +1,38 @@
 -- Judging a finish. The one that finishes a run is told of its result; a retry of it is told
 -- the same; anything else is refused, by name.
 
--- End those of the runs that may end as asked.
+-- End those of the runs that may end as asked, and say what became of them. Each has its place among
+-- those given.
 create or replace function vcs._finish_runs(
     p_job_ids      bigint[],
     p_statuses     text[],
-    p_log_file_ids bigint[]
+    p_log_file_ids bigint[],
+    out places bigint[],
+    out ended  vcs._ended_run[]
 )
-returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_own bigint[] := vcs._lock_own_runs(p_job_ids);
+    v_known    text[] := vcs._finish_statuses();
+    v_runs     vcs._code_import_schedule[];
+    v_statuses text[];
+    v_files    bigint[];
 begin
-    perform vcs._end_runs(
-        array_agg(given.job_id), array_agg(given.status), array_agg(given.log_file_id)
-    )
-    from unnest(p_job_ids, p_statuses, p_log_file_ids) as given (job_id, status, log_file_id)
-    where given.job_id = any (v_own)
-      and vcs._finish_status_refusal(given.status) is null
-      and (given.log_file_id is null or vcs._is_log_of(given.log_file_id, given.job_id))
-    having count(*) > 0;
+    select
+        array_agg(own.place), array_agg(own.run),
+        array_agg(p_statuses[own.place]), array_agg(p_log_file_ids[own.place])
+    into places, v_runs, v_statuses, v_files
+    from vcs._lock_own_runs(p_job_ids) as own
+    where p_statuses[own.place] = any (v_known)
+      and (
+          p_log_file_ids[own.place] is null
+          or vcs._is_log_of(p_log_file_ids[own.place], (own.run).job_id)
+      );
+    if places is not null then
+        ended := vcs._end_runs(v_runs, v_statuses, v_files);
+    end if;
 end;
 $$;
 
@@ -87,12 +97,8 @@ begin
     return case
         when p_status is null then 'status is null, and a value is needed'
         when p_status = 'reclaimed' then 'status reclaimed is given by a reclaim, not by a finish'
-        when p_status not in (
-            'success', 'success_nochange', 'success_partial',
-            'failure', 'failure_invalid', 'failure_unsupported_feature',
-            'failure_forbidden', 'failure_remote_broken',
-            'internal_failure', 'killed'
-        ) then format('status %L is none that a run can end with', left(p_status, 40))
+        when p_status <> all (vcs._finish_statuses())
+            then format('status %L is none that a run can end with', left(p_status, 40))
     end;
 end;
 $$;
@@ -108,5 +114,47 @@ begin
         select from vcs._code_import_log_file as file
         where file.id = p_log_file_id and file.job_id = p_job_id
     );
+end;
+$$;
+
+-- What a run can be finished with.
+create or replace function vcs._finish_statuses()
+returns text[]
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array[
+        'success', 'success_nochange', 'success_partial',
+        'failure', 'failure_invalid', 'failure_unsupported_feature',
+        'failure_forbidden', 'failure_remote_broken',
+        'internal_failure', 'killed'
+    ];
+end;
+$$;
+
+-- The result of a run that has just ended, as people read it.
+create or replace function vcs._result_of(p_ended vcs._ended_run)
+returns vcs.code_import_result
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_result vcs.code_import_result;
+begin
+    v_result.id := p_ended.result_id;
+    v_result.date_created := p_ended.date_ended;
+    v_result.code_import_id := p_ended.code_import_id;
+    v_result.machine_id := p_ended.machine_id;
+    v_result.job_id := p_ended.job_id;
+    v_result.requesting_user := p_ended.requesting_user;
+    v_result.log_excerpt := coalesce(p_ended.logtail, '');
+    v_result.log_file_id := p_ended.log_file_id;
+    v_result.status := p_ended.status;
+    v_result.date_job_started := p_ended.date_started;
+    v_result.job_duration := p_ended.date_ended - p_ended.date_started;
+    return v_result;
 end;
 $$;

@@ -170,6 +170,7 @@ begin
         )
     );
     if v_old.date_due <= now() then
+        perform vcs._recall_claims();
         perform vcs._wake_workers();
     end if;
 end;

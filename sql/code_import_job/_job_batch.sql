@@ -25,26 +25,33 @@ begin
 end;
 $$;
 
--- Lock those of the jobs that run on machines the caller may act for, and return their ids. What
--- only waits is locked as well: on an old snapshot that fails for a run which has started since.
+-- Lock the jobs that are there, and return those that run on machines the caller may act for, each
+-- with its place among those given. What only waits is locked as well: on an old snapshot that fails
+-- for a run which has started since.
 create or replace function vcs._lock_own_runs(p_job_ids bigint[])
-returns bigint[]
+returns table (run vcs._code_import_schedule, place bigint)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return array(
-        with run as materialized (
-            select schedule.job_id, schedule.machine_id, schedule.state
-            from vcs._code_import_schedule as schedule
-            where schedule.job_id = any (p_job_ids)
-            order by schedule.code_import_id
-            for no key update
-        )
-        select run.job_id
-        from run
-        where run.state = 'running' and vcs._may_act_for(vcs._machine_owner(run.machine_id))
-    );
+    return query
+    with locked as materialized (
+        select schedule, given.place
+        from unnest(p_job_ids) with ordinality as given (job_id, place)
+        join vcs._code_import_schedule as schedule on schedule.job_id = given.job_id
+        order by schedule.code_import_id
+        for no key update of schedule
+    )
+    select locked.schedule, locked.place
+    from locked
+    left join vcs._code_import_machine as machine on machine.id = (locked.schedule).machine_id
+    where (locked.schedule).state = 'running'
+      and (
+          machine.owner_role is null
+          or machine.owner_role = session_user
+          or vcs._is_operator()
+      )
+    order by (locked.schedule).code_import_id;
 end;
 $$;

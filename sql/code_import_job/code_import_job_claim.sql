@@ -19,18 +19,18 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    v_machine record;
+    v_asking  record;
     v_job_ids bigint[];
 begin
     perform vcs._check_claim(p_hostname, p_worker_limit, p_max_jobs, p_rcs_types);
-    select asking.* into v_machine from vcs._ask_as_machine(p_hostname, p_worker_limit) as asking;
-    if least(v_machine.room, p_max_jobs) = 0 then
+    select asking.* into v_asking from vcs._ask_as_machine(p_hostname, p_worker_limit) as asking;
+    if least(v_asking.room, p_max_jobs) = 0 then
         return;
     end if;
     v_job_ids := vcs._lock_due_jobs(
-        v_machine.machine_id,
+        v_asking.machine_id,
         vcs._served_types(p_rcs_types),
-        least(v_machine.room, p_max_jobs)
+        least(v_asking.room, p_max_jobs)
     );
 
     -- Start events are told, and jobs returned, in the order of their turn.
@@ -42,9 +42,9 @@ begin
     started as (
         update vcs._code_import_schedule as schedule
         set state = 'running',
-            machine_id = v_machine.machine_id,
-            date_started = greatest(now(), schedule.date_created),
-            heartbeat = greatest(now(), schedule.date_created),
+            machine_id = v_asking.machine_id,
+            date_started = greatest(now(), schedule.date_created, v_asking.oldest_start),
+            heartbeat = greatest(now(), schedule.date_created, v_asking.oldest_start),
             start_event_id = turn.start_event_id
         from turn
         where schedule.job_id = turn.job_id
@@ -93,7 +93,9 @@ begin
     perform vcs._check_hostname(p_hostname);
     perform vcs._check_limit('worker_limit', p_worker_limit);
     perform vcs._check_limit('max_jobs', p_max_jobs);
-    perform vcs._check_rcs_types(p_rcs_types);
+    if p_rcs_types is not null then
+        perform vcs._check_rcs_types(p_rcs_types);
+    end if;
 end;
 $$;
 

@@ -17,23 +17,32 @@ declare
     v_log_file_ids bigint[] := coalesce(
         p_log_file_ids, array_fill(null::bigint, array[coalesce(cardinality(p_job_ids), 0)])
     );
+    v_finish     record;
+    v_result_ids bigint[] := array[]::bigint[];
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_statuses), 'statuses');
     perform vcs._check_job_ids(p_job_ids, cardinality(v_log_file_ids), 'log_file_ids');
-    perform vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids);
+    select finish.* into v_finish
+    from vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids) as finish;
+    for v_number in 1 .. coalesce(cardinality(v_finish.ended), 0) loop
+        v_result_ids[v_finish.places[v_number]] := (v_finish.ended[v_number]).result_id;
+    end loop;
 
     return query
     select
         given.job_id,
-        result.id,
-        result.status,
+        coalesce(v_result_ids[given.place], former.id),
+        case when v_result_ids[given.place] is not null then given.status else former.status end,
         refusal.error_code,
         vcs._one_line(refusal.message)
     from unnest(p_job_ids, p_statuses, v_log_file_ids)
         with ordinality as given (job_id, status, log_file_id, place)
-    cross join lateral vcs._finish_refusal(given.job_id, given.status, given.log_file_id) as refusal
-    left join vcs._code_import_result as result
-        on result.job_id = given.job_id and refusal.error_code is null
+    left join lateral vcs._finish_refusal(given.job_id, given.status, given.log_file_id) as refusal
+        on v_result_ids[given.place] is null
+    left join vcs._code_import_result as former
+        on v_result_ids[given.place] is null
+        and former.job_id = given.job_id
+        and refusal.error_code is null
     order by given.place;
 end;
 $$;

@@ -68,19 +68,21 @@ begin
                 select schedule.date_due
                 from vcs._code_import_schedule as schedule
                 where schedule.state in ('pending', 'scheduled')
-                  and schedule.requesting_user is null and schedule.ordering is not null
+                  and schedule.ordering is not null
                   and coalesce(schedule.machine_id, 0) = pinned.machine_id
                   and schedule.rcs_type = served.rcs_type
                 order by schedule.date_due, schedule.job_id
                 limit 1
             )),
             min((
-                select min(schedule.date_due)
+                select schedule.date_due
                 from vcs._code_import_schedule as schedule
                 where schedule.state in ('pending', 'scheduled')
-                  and schedule.requesting_user is not null
+                  and schedule.requesting_user is not null and schedule.ordering is null
                   and coalesce(schedule.machine_id, 0) = pinned.machine_id
                   and schedule.rcs_type = served.rcs_type
+                order by schedule.date_due, schedule.job_id
+                limit 1
             ))
         )
         from unnest(p_rcs_types) as served (rcs_type)

@@ -28,21 +28,21 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_limit   timestamptz := vcs._oldest_live_heartbeat();
-    v_job_ids bigint[];
+    v_limit timestamptz := vcs._oldest_live_heartbeat();
+    v_runs  vcs._code_import_schedule[];
 begin
-    v_job_ids := array(
-        select schedule.job_id
+    v_runs := array(
+        select schedule
         from vcs._code_import_schedule as schedule
         where schedule.state = 'running' and schedule.heartbeat < v_limit
         order by schedule.code_import_id
         limit p_max_jobs
         for no key update skip locked
     );
-    if cardinality(v_job_ids) > 0 then
-        perform vcs._end_runs(v_job_ids, array_fill('reclaimed'::text, array[cardinality(v_job_ids)]));
+    if cardinality(v_runs) > 0 then
+        perform vcs._end_runs(v_runs, array_fill('reclaimed'::text, array[cardinality(v_runs)]));
     end if;
-    return cardinality(v_job_ids);
+    return cardinality(v_runs);
 end;
 $$;
 

@@ -53,6 +53,7 @@ begin
         'release', v_run.code_import_id, v_run.machine_id, p_data => jsonb_build_object('job_id', p_job_id)
     );
     if v_schedule.date_due <= now() then
+        perform vcs._recall_claims();
         perform vcs._wake_workers();
     end if;
     return query

@@ -31,6 +31,9 @@ begin
         date_due = least(schedule.date_due, now())
     where schedule.job_id = p_job_id;
 
+    if v_schedule.date_due < now() then
+        perform vcs._recall_claims();
+    end if;
     perform vcs._record_event('request', v_schedule.code_import_id, p_person => p_person);
     perform vcs._wake_workers();
     return vcs._job(p_job_id);

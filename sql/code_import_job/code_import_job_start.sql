@@ -35,8 +35,8 @@ begin
     update vcs._code_import_schedule as schedule
     set state = 'running',
         machine_id = p_machine_id,
-        date_started = greatest(now(), schedule.date_created),
-        heartbeat = greatest(now(), schedule.date_created),
+        date_started = greatest(now(), schedule.date_created, v_machine.oldest_start),
+        heartbeat = greatest(now(), schedule.date_created, v_machine.oldest_start),
         start_event_id = nextval('vcs._code_import_event_id_seq')
     where schedule.job_id = p_job_id;
     return vcs._job(p_job_id);

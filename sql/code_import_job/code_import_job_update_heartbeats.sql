@@ -10,8 +10,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    v_own  bigint[];
-    v_kill bigint[];
+    v_own      bigint[];
+    v_logtails text[];
+    v_kill     bigint[];
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_logtails), 'logtails');
     perform vcs._beat_machines(array(
@@ -22,22 +23,16 @@ begin
           and vcs._may_act_for(vcs._machine_owner(schedule.machine_id))
     ));
 
-    v_own := vcs._lock_own_runs(p_job_ids);
-    with beaten as (
-        update vcs._code_import_schedule as schedule
-        set heartbeat = greatest(now(), schedule.heartbeat)
-        where schedule.job_id = any (v_own)
-        returning schedule.job_id, schedule.kill_requested_by
-    )
-    select array_agg(beaten.job_id) filter (where beaten.kill_requested_by is not null)
-    into v_kill
-    from beaten;
-
-    perform vcs._keep_logtails(
-        array_agg(given.job_id), array_agg(given.logtail)
-    )
-    from unnest(p_job_ids, p_logtails) as given (job_id, logtail)
-    where given.job_id = any (v_own);
+    select
+        array_agg((own.run).job_id),
+        array_agg(p_logtails[own.place]),
+        array_agg((own.run).job_id) filter (where (own.run).kill_requested_by is not null)
+    into v_own, v_logtails, v_kill
+    from vcs._lock_own_runs(p_job_ids) as own;
+    update vcs._code_import_schedule as schedule
+    set heartbeat = greatest(now(), schedule.heartbeat)
+    where schedule.job_id = any (v_own);
+    perform vcs._keep_logtails(v_own, v_logtails);
 
     return query
     select

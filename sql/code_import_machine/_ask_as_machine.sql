@@ -4,24 +4,39 @@
 create or replace function vcs._ask_as_machine(
     p_hostname     text,
     p_worker_limit integer,
-    out machine_id bigint,
-    out room       integer
+    out machine_id   bigint,
+    out oldest_start timestamptz,
+    out room         integer
 )
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_reclaimed_at_once constant integer := 100;
     v_machine vcs._code_import_machine;
-    v_is_new  boolean := vcs._lock_or_make_machine(p_hostname);
-    v_running bigint;
+    v_is_new  boolean := false;
+    v_looks   boolean;
+    v_running integer;
 begin
     select machine.* into v_machine
     from vcs._code_import_machine as machine
-    where machine.hostname = p_hostname;
-    perform vcs._check_machine_owner(v_machine);
-    perform vcs._reclaim_stale(c_reclaimed_at_once);
+    where machine.hostname = p_hostname
+    for no key update;
+    if not found then
+        v_is_new := vcs._lock_or_make_machine(p_hostname);
+        select machine.* into v_machine
+        from vcs._code_import_machine as machine
+        where machine.hostname = p_hostname;
+    end if;
+    if v_machine.owner_role <> session_user then
+        perform vcs._check_machine_owner(v_machine);
+    end if;
+    v_looks := v_machine.date_looked is null
+        or v_machine.date_looked < now() - interval '10 s'
+        or v_machine.oldest_heartbeat < vcs._oldest_live_heartbeat();
+    if v_looks then
+        perform vcs._reclaim_stale(100);
+    end if;
 
     machine_id := v_machine.id;
     room := 0;
@@ -30,19 +45,82 @@ begin
     elsif v_machine.state = 'offline' then
         return;
     end if;
-    perform vcs._own_machine(v_machine);
-    perform vcs._beat_machines(array[machine_id]);
+    if v_machine.owner_role is null then
+        perform vcs._own_machine(v_machine);
+    end if;
+    if v_looks then
+        v_machine.oldest_start := vcs._look_around(machine_id);
+    end if;
+    oldest_start := v_machine.oldest_start;
+    v_running := vcs._count_running(v_machine);
+    if v_machine.state <> 'quiescing' then
+        room := greatest(p_worker_limit - v_running, 0);
+    elsif v_running = 0 then
+        perform vcs._set_machine_state(machine_id, 'offline', 'offline', 'quiesced');
+    end if;
+end;
+$$;
 
+-- How many jobs run on a machine whose row is locked. Under an old snapshot the entries of ended runs
+-- pile up before those of the living: when that shows, the next count starts after them.
+create or replace function vcs._count_running(p_machine vcs._code_import_machine)
+returns integer
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_walked  bigint := - pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_running_idx'::regclass);
+    v_running integer;
+begin
     select count(*) into v_running
     from vcs._code_import_schedule as schedule
-    where schedule.machine_id = v_machine.id and schedule.state = 'running';
-    if v_machine.state = 'quiescing' then
-        if v_running = 0 then
-            perform vcs._set_machine_state(machine_id, 'offline', 'offline', 'quiesced');
-        end if;
-    else
-        room := greatest(p_worker_limit - v_running, 0)::integer;
+    where schedule.machine_id = p_machine.id
+      and schedule.state = 'running'
+      and schedule.date_started >= p_machine.oldest_start;
+    v_walked := v_walked + pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_running_idx'::regclass);
+    if v_walked > 200 + v_running and p_machine.date_looked < now() - interval '0.5 s' then
+        perform vcs._look_around(p_machine.id);
     end if;
+    return v_running;
+end;
+$$;
+
+-- A machine's heartbeat, and hints for its next claims, written together and seldom: every claim
+-- reads this row. Return the oldest start: no later run of the machine starts before it.
+create or replace function vcs._look_around(p_machine_id bigint)
+returns timestamptz
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_oldest_start timestamptz;
+begin
+    update vcs._code_import_machine as machine
+    set heartbeat = greatest(now(), machine.heartbeat),
+        date_looked = now(),
+        oldest_heartbeat = (
+            select min(schedule.heartbeat)
+            from vcs._code_import_schedule as schedule
+            where schedule.state = 'running'
+        ),
+        oldest_start = greatest(
+            machine.oldest_start,
+            coalesce(
+                (
+                    select min(schedule.date_started)
+                    from vcs._code_import_schedule as schedule
+                    where schedule.machine_id = p_machine_id
+                      and schedule.state = 'running'
+                      and schedule.date_started >= coalesce(machine.oldest_start, '-infinity')
+                ),
+                now()
+            )
+        )
+    where machine.id = p_machine_id
+    returning machine.oldest_start into v_oldest_start;
+    return v_oldest_start;
 end;
 $$;
 

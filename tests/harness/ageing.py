@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _TIMES = {
     "_code_import": ["date_created"],
-    "_code_import_machine": ["date_created", "heartbeat"],
+    "_code_import_machine": [
+        *("date_created", "heartbeat"),
+        *("date_looked", "oldest_heartbeat", "oldest_start"),
+    ],
     "_code_import_schedule": [
         *("date_created", "date_due", "date_started", "heartbeat"),
         *("date_last_started", "date_last_successful"),

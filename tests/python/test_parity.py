@@ -57,10 +57,13 @@ TABLE_FUNCTIONS = {
     "code_import_tidy_up": models.Tidied,
 }
 
+SCHEDULED = {
+    "rcs_type": models.RcsType,
+    "review_status": models.ReviewStatus,
+    "state": models.JobState,
+}
+"""What one check of the schedule judges, by column."""
 VALUES = {
-    "code_import_rcs_type_is_known": models.RcsType,
-    "code_import_review_status_is_known": models.ReviewStatus,
-    "code_import_job_state_is_known": models.JobState,
     "code_import_machine_state_is_known": models.MachineState,
     "code_import_result_status_is_known": models.ResultStatus,
     "code_import_event_type_is_known": models.EventType,
@@ -202,6 +205,16 @@ def test_the_values_of_a_state_are_those_that_the_database_takes(
     ).fetchone()
     assert row is not None
     assert set(get_args(VALUES[constraint])) == set(re.findall(r"'(\w+)'", row[0]))
+
+
+@pytest.mark.parametrize("column", SCHEDULED)
+def test_the_values_of_a_job_are_those_that_the_schedule_takes(
+    conn: psycopg.Connection[Any], column: str
+) -> None:
+    row = conn.execute("select prosrc from pg_proc where proname = '_is_whole'").fetchone()
+    assert row is not None
+    taken = re.findall(rf"p_schedule\.{column} (?:in|=) (\([^)]*\)|'\w+')", row[0])
+    assert set(get_args(SCHEDULED[column])) == set(re.findall(r"'(\w+)'", " ".join(taken)))
 
 
 def test_every_public_function_has_a_command(conn: psycopg.Connection[Any]) -> None:

@@ -1,0 +1,74 @@
+-- Make claims and finishes cheaper: one check a row, hints of where to look, and a type for what a run
+-- leaves behind.
+-- depends: 0006.code-import-setting
+
+create type vcs._ended_run as (
+    code_import_id      bigint,
+    job_id              bigint,
+    machine_id          bigint,
+    reclaim_event_id    bigint,
+    publish_event_id    bigint,
+    modify_event_id     bigint,
+    result_id           bigint,
+    start_event_id      bigint,
+    log_file_id         bigint,
+    next_job_id         bigint,
+    date_started        timestamptz,
+    date_ended          timestamptz,
+    date_successful     timestamptz,
+    next_due            timestamptz,
+    failures            integer,
+    reclaims            integer,
+    turns_failing       boolean,
+    status              text,
+    requesting_user     text,
+    again_requested_by  text,
+    logtail             text
+);
+
+alter table vcs._code_import_schedule
+    drop constraint code_import_rcs_type_is_known,
+    drop constraint code_import_review_status_is_known,
+    drop constraint code_import_job_state_is_known,
+    drop constraint code_import_counts_are_not_negative,
+    drop constraint code_import_job_has_an_id_a_creation_and_a_due_date,
+    drop constraint code_import_job_has_a_start_and_a_heartbeat_iff_running,
+    drop constraint code_import_job_has_a_machine_iff_scheduled_or_running,
+    drop constraint code_import_job_is_pinned_iff_scheduled_until_it_runs,
+    drop constraint code_import_job_is_killed_or_asked_for_again_only_running,
+    drop constraint code_import_without_a_job_has_no_requester_or_ordering;
+
+-- Three ranges of waiting jobs, each in the order of date_due, so that a date bounds every one of
+-- them. What has an ordering is sorted when it is due.
+drop index vcs._code_import_schedule_requested_idx;
+drop index vcs._code_import_schedule_ordered_idx;
+create index _code_import_schedule_requested_idx
+    on vcs._code_import_schedule (coalesce(machine_id, 0), rcs_type, date_due, job_id)
+    where state in ('pending', 'scheduled') and requesting_user is not null and ordering is null;
+create index _code_import_schedule_ordered_idx
+    on vcs._code_import_schedule (coalesce(machine_id, 0), rcs_type, date_due, job_id)
+    where state in ('pending', 'scheduled') and ordering is not null;
+
+alter table vcs._code_import_machine
+    add column date_looked timestamptz,
+    add column oldest_heartbeat timestamptz,
+    add column oldest_start timestamptz;
+
+comment on column vcs._code_import_machine.date_looked is
+    'When the two hints that follow were taken.';
+comment on column vcs._code_import_machine.oldest_heartbeat is
+    'No run of any machine had an older heartbeat then; null if none ran.';
+comment on column vcs._code_import_machine.oldest_start is
+    'No run of this machine has started before, nor will one.';
+
+create sequence vcs._code_import_recall_seq as bigint;
+
+comment on sequence vcs._code_import_recall_seq is
+    'Moves on whenever a waiting job appears before now, where claims may have looked already.';
+
+-- These return something else.
+drop function if exists vcs._lock_own_runs(bigint[]);
+drop function if exists vcs._end_runs(bigint[], text[], bigint[]);
+drop function if exists vcs._ended_runs(bigint[], text[], bigint[]);
+drop function if exists vcs._finish_runs(bigint[], text[], bigint[]);
+drop function if exists vcs._ask_as_machine(text, integer);
