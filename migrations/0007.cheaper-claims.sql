@@ -49,15 +49,18 @@ create index _code_import_schedule_ordered_idx
     on vcs._code_import_schedule (coalesce(machine_id, 0), rcs_type, date_due, job_id)
     where state in ('pending', 'scheduled') and ordering is not null;
 
+-- Most of the time nothing that is due is requested, ordered or pinned: then claims look no further.
+create index _code_import_schedule_special_idx
+    on vcs._code_import_schedule (date_due, job_id)
+    where state in ('pending', 'scheduled')
+      and num_nonnulls(requesting_user, ordering, machine_id) > 0;
+
 alter table vcs._code_import_machine
-    add column date_looked timestamptz,
-    add column oldest_heartbeat timestamptz,
+    add column date_look_again timestamptz,
     add column oldest_start timestamptz;
 
-comment on column vcs._code_import_machine.date_looked is
-    'When the two hints that follow were taken.';
-comment on column vcs._code_import_machine.oldest_heartbeat is
-    'No run of any machine had an older heartbeat then; null if none ran.';
+comment on column vcs._code_import_machine.date_look_again is
+    'When its next claim looks for silent runs and takes these hints anew; null means at once.';
 comment on column vcs._code_import_machine.oldest_start is
     'No run of this machine has started before, nor will one.';
 

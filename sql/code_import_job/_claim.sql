@@ -14,62 +14,81 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_floors  timestamptz[] := array['-infinity', '-infinity', '-infinity']::timestamptz[];
-    v_walked  bigint := - vcs._entries_read();
-    v_hinted  boolean;
-    v_look    integer := p_max_jobs;
-    v_due     integer;
-    v_oldest  timestamptz[];
-    v_job_ids bigint[];
+    v_dates    timestamptz[] := array['-infinity', '-infinity', '-infinity']::timestamptz[];
+    v_ids      bigint[] := array[0, 0, 0]::bigint[];
+    v_walked   bigint := - vcs._entries_read();
+    v_hinted   boolean;
+    v_look     integer := p_max_jobs;
+    v_due      integer;
+    v_seen     timestamptz[];
+    v_seen_ids bigint[];
+    v_job_ids  bigint[];
 begin
     v_hinted := current_setting('code_import.claim_floor', true) <> '';
     if v_hinted then
-        v_floors := vcs._claim_floor(p_machine_id, p_rcs_types);
+        select floor.dates, floor.job_ids into v_dates, v_ids
+        from vcs._claim_floor(p_machine_id, p_rcs_types) as floor;
     end if;
     loop
-        with head as materialized (
+        with special as materialized (
+            select exists (
+                select from vcs._code_import_schedule as schedule
+                where schedule.state in ('pending', 'scheduled')
+                  and num_nonnulls(schedule.requesting_user, schedule.ordering, schedule.machine_id) > 0
+                  and (schedule.date_due, schedule.job_id) >= (least(v_dates[1], v_dates[2], v_dates[3]), least(v_ids[1], v_ids[2], v_ids[3]))
+                  and schedule.date_due <= now()
+            ) as is_due
+        ),
+        head as materialized (
             select lane.*
-            from unnest(p_rcs_types) as served (rcs_type)
-            cross join (values (0::bigint), (p_machine_id)) as pinned (machine_id)
+            from special
+            cross join unnest(p_rcs_types) as served (rcs_type)
+            cross join unnest(
+                case when special.is_due then array[0, p_machine_id] else array[0::bigint] end
+            ) as pinned (machine_id)
             cross join lateral (
                 (
                     select
                         1 as lane, schedule.requesting_user is null as is_unasked,
-                        schedule.ordering, schedule.date_due, schedule.job_id, schedule.date_due as oldest
+                        schedule.ordering, schedule.date_due, schedule.job_id
                     from vcs._code_import_schedule as schedule
-                    where schedule.state in ('pending', 'scheduled')
+                    where special.is_due
+                      and schedule.state in ('pending', 'scheduled')
                       and schedule.requesting_user is not null and schedule.ordering is null
                       and coalesce(schedule.machine_id, 0) = pinned.machine_id
                       and schedule.rcs_type = served.rcs_type
-                      and schedule.date_due between v_floors[1] and now()
+                      and (schedule.date_due, schedule.job_id) >= (v_dates[1], v_ids[1])
+                      and schedule.date_due <= now()
                     order by schedule.date_due, schedule.job_id
                     limit v_look
                 )
                 union all
                 (
+                    -- In another order than the index: all that is due has to be read.
                     select
                         2, schedule.requesting_user is null,
-                        schedule.ordering, schedule.date_due, schedule.job_id, min(schedule.date_due) over ()
+                        schedule.ordering, schedule.date_due, schedule.job_id
                     from vcs._code_import_schedule as schedule
-                    where schedule.state in ('pending', 'scheduled')
+                    where special.is_due
+                      and schedule.state in ('pending', 'scheduled')
                       and schedule.ordering is not null
                       and coalesce(schedule.machine_id, 0) = pinned.machine_id
                       and schedule.rcs_type = served.rcs_type
-                      and schedule.date_due between v_floors[2] and now()
-                    order by 2, 3, 4, 5
-                    limit v_look
+                      and (schedule.date_due, schedule.job_id) >= (v_dates[2], v_ids[2])
+                      and schedule.date_due <= now()
                 )
                 union all
                 (
                     select
                         3, true,
-                        schedule.ordering, schedule.date_due, schedule.job_id, schedule.date_due
+                        schedule.ordering, schedule.date_due, schedule.job_id
                     from vcs._code_import_schedule as schedule
                     where schedule.state in ('pending', 'scheduled')
                       and schedule.requesting_user is null and schedule.ordering is null
                       and coalesce(schedule.machine_id, 0) = pinned.machine_id
                       and schedule.rcs_type = served.rcs_type
-                      and schedule.date_due between v_floors[3] and now()
+                      and (schedule.date_due, schedule.job_id) >= (v_dates[3], v_ids[3])
+                      and schedule.date_due <= now()
                     order by schedule.date_due, schedule.job_id
                     limit v_look
                 )
@@ -96,18 +115,25 @@ begin
             array(select locked.job_id from locked),
             (select count(*) from due),
             array[
-                min(head.oldest) filter (where head.lane = 1),
-                min(head.oldest) filter (where head.lane = 2),
-                min(head.oldest) filter (where head.lane = 3)
+                min(head.date_due) filter (where head.lane = 1),
+                min(head.date_due) filter (where head.lane = 2),
+                min(head.date_due) filter (where head.lane = 3)
+            ],
+            array[
+                min(head.job_id) filter (where head.lane = 1),
+                min(head.job_id) filter (where head.lane = 2),
+                min(head.job_id) filter (where head.lane = 3)
             ]
-        into v_job_ids, v_due, v_oldest
+        into v_job_ids, v_due, v_seen, v_seen_ids
         from head;
         exit when cardinality(v_job_ids) >= p_max_jobs or v_due < v_look;
         v_look := least(v_look, 1000000) * 2;
     end loop;
     v_walked := v_walked + vcs._entries_read();
-    if v_walked > 200 + 2 * v_due or (v_hinted and v_floors[1] = '-infinity') then
-        perform vcs._keep_claim_floor(p_machine_id, p_rcs_types, v_floors, v_oldest, v_walked);
+    if v_walked > 200 + 2 * v_due or (v_hinted and v_dates[1] = '-infinity') then
+        perform vcs._keep_claim_floor(
+            p_machine_id, p_rcs_types, v_dates[1] > '-infinity', v_seen, v_seen_ids, v_walked
+        );
     end if;
     return v_job_ids;
 end;

@@ -10,9 +10,13 @@
 --   after ten seconds, or longer if the walk without it was very long, for what came some other way:
 --   from a transaction that took long to commit.
 
--- The floors of the requested, the ordered, and all other jobs.
-create or replace function vcs._claim_floor(p_machine_id bigint, p_rcs_types text[])
-returns timestamptz[]
+-- The floors of the requested, the ordered, and all other jobs, each a date_due and a job's id.
+create or replace function vcs._claim_floor(
+    p_machine_id bigint,
+    p_rcs_types  text[],
+    out dates   timestamptz[],
+    out job_ids bigint[]
+)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -23,23 +27,27 @@ begin
     if v_kept[1] = vcs._claim_floor_key(p_machine_id, p_rcs_types)
         and v_kept[3]::double precision > extract(epoch from clock_timestamp())
     then
-        return array[
+        dates := array[
             to_timestamp(v_kept[4]::double precision),
             to_timestamp(v_kept[5]::double precision),
             to_timestamp(v_kept[6]::double precision)
         ];
+        job_ids := v_kept[7:9]::bigint[];
+    else
+        dates := array['-infinity', '-infinity', '-infinity']::timestamptz[];
+        job_ids := array[0, 0, 0]::bigint[];
     end if;
-    return array['-infinity', '-infinity', '-infinity']::timestamptz[];
 end;
 $$;
 
--- After a long walk, keep the oldest jobs that it saw in each range; after a short one from the very
--- start, forget. What is kept: for which ranges, since when, until when, and the floors, as epochs.
+-- After a long walk, keep the first jobs that it saw in each range; after a short one from the very
+-- start, forget. What is kept: for which ranges, since when, until when, and the floors.
 create or replace function vcs._keep_claim_floor(
     p_machine_id bigint,
     p_rcs_types  text[],
-    p_floors     timestamptz[],
-    p_oldest     timestamptz[],
+    p_has_floor  boolean,
+    p_dates      timestamptz[],
+    p_job_ids    bigint[],
     p_walked     bigint
 )
 returns void
@@ -53,20 +61,24 @@ declare
     v_now   double precision := extract(epoch from clock_timestamp());
     v_since double precision := case when v_kept[1] = v_key then v_kept[2]::double precision else v_now end;
     v_until double precision := case
-        when p_floors[1] > '-infinity' then v_kept[3]::double precision
+        when p_has_floor then v_kept[3]::double precision
         when v_since < v_now - 1 then v_now + greatest(10, p_walked / 10000)
         else 0
     end;
+    -- What becomes due while others claim is no older than their transactions.
+    v_latest timestamptz := now() - interval '2 s';
 begin
     perform set_config(
         'code_import.claim_floor',
         case
-            when p_floors[1] > '-infinity' or p_walked > 200 or v_kept[1] <> v_key then concat_ws(
+            when p_has_floor or p_walked > 200 or v_kept[1] <> v_key then concat_ws(
                 ' ', v_key, v_since, v_until,
-                -- What becomes due while others claim is no older than their transactions.
-                extract(epoch from least(p_oldest[1], now() - interval '2 s')),
-                extract(epoch from least(p_oldest[2], now() - interval '2 s')),
-                extract(epoch from least(p_oldest[3], now() - interval '2 s'))
+                extract(epoch from least(p_dates[1], v_latest)),
+                extract(epoch from least(p_dates[2], v_latest)),
+                extract(epoch from least(p_dates[3], v_latest)),
+                case when p_dates[1] <= v_latest then p_job_ids[1] else 0 end,
+                case when p_dates[2] <= v_latest then p_job_ids[2] else 0 end,
+                case when p_dates[3] <= v_latest then p_job_ids[3] else 0 end
             )
             else ''
         end,
@@ -111,7 +123,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_requested_idx'::regclass)
+    return pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_special_idx'::regclass)
+        + pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_requested_idx'::regclass)
         + pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_ordered_idx'::regclass)
         + pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_due_idx'::regclass);
 end;

@@ -16,12 +16,10 @@ language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    v_limits record;
 begin
-    select limits.* into v_limits from vcs._ending_limits() as limits;
+    -- What is asked of the settings by name is asked only when it counts.
     return array(
-        with counted as (
+        with counted as materialized (
             select
                 run.*,
                 p_statuses[run.ordinality] as status,
@@ -43,27 +41,30 @@ begin
                 end as reclaims
             from unnest(p_runs) with ordinality as run
         ),
-        judged as (
+        judged as materialized (
             select
                 run.*,
                 run.status in ('success', 'success_nochange') as is_successful,
                 coalesce(
                     run.review_status = 'reviewed' and case
-                        when run.status like 'failure%' then run.failures > v_limits.failures
-                        when run.status = 'reclaimed' then run.reclaims >= v_limits.reclaims
+                        when run.status like 'failure%' then run.failures > (select vcs._number_setting('consecutive_failure_limit'))
+                        when run.status = 'reclaimed' then run.reclaims >= (select vcs._number_setting('consecutive_reclaim_limit'))
                     end,
                     false
                 ) as turns_failing,
                 case
                     when run.status like 'failure%' then vcs._retry_wait(
                         run.effective_interval, run.failures,
-                        greatest(v_limits.retry_interval, run.effective_interval)
+                        greatest(
+                            (select vcs._interval_setting('maximum_retry_interval')),
+                            run.effective_interval
+                        )
                     )
                     else run.effective_interval
                 end as wait
             from counted as run
         ),
-        dated as (
+        dated as materialized (
             select
                 run.*,
                 case
@@ -109,28 +110,6 @@ begin
         from dated as run
         left join vcs._code_import_logtail as tail on tail.job_id = run.job_id
         order by run.ordinality
-    );
-end;
-$$;
-
-create or replace function vcs._ending_limits(
-    out failures bigint,
-    out reclaims bigint,
-    out retry_interval interval
-)
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-    select
-        max(setting.number_value) filter (where setting.name = 'consecutive_failure_limit'),
-        max(setting.number_value) filter (where setting.name = 'consecutive_reclaim_limit'),
-        max(setting.interval_value) filter (where setting.name = 'maximum_retry_interval')
-    into failures, reclaims, retry_interval
-    from vcs._code_import_setting as setting
-    where setting.name in (
-        'consecutive_failure_limit', 'consecutive_reclaim_limit', 'maximum_retry_interval'
     );
 end;
 $$;

@@ -22,7 +22,7 @@ declare
     v_asking  record;
     v_job_ids bigint[];
 begin
-    perform vcs._check_claim(p_hostname, p_worker_limit, p_max_jobs, p_rcs_types);
+    perform vcs._check_claim(p_worker_limit, p_max_jobs, p_rcs_types);
     select asking.* into v_asking from vcs._ask_as_machine(p_hostname, p_worker_limit) as asking;
     if least(v_asking.room, p_max_jobs) = 0 then
         return;
@@ -72,7 +72,6 @@ error   IJ403 the machine belongs to another role
 error   0A000 above READ COMMITTED, where a limit cannot be kept$$;
 
 create or replace function vcs._check_claim(
-    p_hostname     text,
     p_worker_limit integer,
     p_max_jobs     integer,
     p_rcs_types    text[]
@@ -90,9 +89,10 @@ begin
             'A worker limit cannot be kept on an old snapshot.'
         );
     end if;
-    perform vcs._check_hostname(p_hostname);
-    perform vcs._check_limit('worker_limit', p_worker_limit);
-    perform vcs._check_limit('max_jobs', p_max_jobs);
+    if least(p_worker_limit, p_max_jobs) < 0 or num_nulls(p_worker_limit, p_max_jobs) > 0 then
+        perform vcs._check_limit('worker_limit', p_worker_limit);
+        perform vcs._check_limit('max_jobs', p_max_jobs);
+    end if;
     if p_rcs_types is not null then
         perform vcs._check_rcs_types(p_rcs_types);
     end if;

@@ -23,6 +23,7 @@ begin
     where machine.hostname = p_hostname
     for no key update;
     if not found then
+        perform vcs._check_hostname(p_hostname);
         v_is_new := vcs._lock_or_make_machine(p_hostname);
         select machine.* into v_machine
         from vcs._code_import_machine as machine
@@ -31,9 +32,7 @@ begin
     if v_machine.owner_role <> session_user then
         perform vcs._check_machine_owner(v_machine);
     end if;
-    v_looks := v_machine.date_looked is null
-        or v_machine.date_looked < now() - interval '10 s'
-        or v_machine.oldest_heartbeat < vcs._oldest_live_heartbeat();
+    v_looks := coalesce(v_machine.date_look_again <= now(), true);
     if v_looks then
         perform vcs._reclaim_stale(100);
     end if;
@@ -79,7 +78,7 @@ begin
       and schedule.state = 'running'
       and schedule.date_started >= p_machine.oldest_start;
     v_walked := v_walked + pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_running_idx'::regclass);
-    if v_walked > 200 + v_running and p_machine.date_looked < now() - interval '0.5 s' then
+    if v_walked > 200 + v_running and p_machine.date_look_again < now() + interval '9.5 s' then
         perform vcs._look_around(p_machine.id);
     end if;
     return v_running;
@@ -99,11 +98,16 @@ declare
 begin
     update vcs._code_import_machine as machine
     set heartbeat = greatest(now(), machine.heartbeat),
-        date_looked = now(),
-        oldest_heartbeat = (
-            select min(schedule.heartbeat)
-            from vcs._code_import_schedule as schedule
-            where schedule.state = 'running'
+        date_look_again = least(
+            now() + interval '10 s',
+            vcs._plus(
+                (
+                    select min(schedule.heartbeat)
+                    from vcs._code_import_schedule as schedule
+                    where schedule.state = 'running'
+                ),
+                vcs._interval_setting('maximum_heartbeat_interval')
+            )
         ),
         oldest_start = greatest(
             machine.oldest_start,
@@ -121,6 +125,27 @@ begin
     where machine.id = p_machine_id
     returning machine.oldest_start into v_oldest_start;
     return v_oldest_start;
+end;
+$$;
+
+-- Every machine's next claim looks for silent runs: there may be some sooner than it had known.
+create or replace function vcs._look_again()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    with locked as materialized (
+        select machine.id
+        from vcs._code_import_machine as machine
+        order by machine.id
+        for no key update
+    )
+    update vcs._code_import_machine as machine
+    set date_look_again = null
+    from locked
+    where machine.id = locked.id;
 end;
 $$;
 

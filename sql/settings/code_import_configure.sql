@@ -39,6 +39,9 @@ begin
         number_value = parsed.number_value
     from vcs._setting_parsed(v_setting.kind, coalesce(v_value, v_setting.default_value)) as parsed
     where setting.name = p_name;
+    if p_name = 'maximum_heartbeat_interval' then
+        perform vcs._look_again();
+    end if;
 
     if v_value is distinct from v_setting.value then
         perform vcs._record_event(

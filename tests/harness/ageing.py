@@ -15,7 +15,7 @@ _TIMES = {
     "_code_import": ["date_created"],
     "_code_import_machine": [
         *("date_created", "heartbeat"),
-        *("date_looked", "oldest_heartbeat", "oldest_start"),
+        *("date_look_again", "oldest_start"),
     ],
     "_code_import_schedule": [
         *("date_created", "date_due", "date_started", "heartbeat"),
