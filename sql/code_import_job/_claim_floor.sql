@@ -22,7 +22,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_kept text[] := string_to_array(current_setting('code_import.claim_floor'), ' ');
+    v_kept text[] := string_to_array(current_setting('code_import.claim_floor', true), ' ');
 begin
     if v_kept[1] = vcs._claim_floor_key(p_machine_id, p_rcs_types)
         and v_kept[3]::double precision > extract(epoch from clock_timestamp())

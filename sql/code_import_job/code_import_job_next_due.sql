@@ -14,7 +14,6 @@ set enable_seqscan = off
 as $$
 declare
     v_machine vcs._code_import_machine;
-    v_silence interval := vcs._interval_setting('maximum_heartbeat_interval');
 begin
     perform vcs._check_rcs_types(p_rcs_types);
     if p_hostname is not null then
@@ -28,11 +27,7 @@ begin
     end if;
     return least(
         vcs._next_waiting(v_machine.id, vcs._served_types(p_rcs_types)),
-        (
-            select vcs._plus(min(schedule.heartbeat), v_silence)
-            from vcs._code_import_schedule as schedule
-            where schedule.state = 'running'
-        )
+        vcs._next_silence()
     );
 end;
 $$;
@@ -51,16 +46,20 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_floor record;
 begin
+    select floor.* into v_floor from vcs._claim_floor(p_machine_id, p_rcs_types) as floor;
     return (
         select least(
             min((
                 select schedule.date_due
                 from vcs._code_import_schedule as schedule
                 where schedule.state in ('pending', 'scheduled')
-                  and schedule.requesting_user is null and schedule.ordering is null
+                  and schedule.requesting_user is not null and schedule.ordering is null
                   and coalesce(schedule.machine_id, 0) = pinned.machine_id
                   and schedule.rcs_type = served.rcs_type
+                  and (schedule.date_due, schedule.job_id) >= (v_floor.dates[1], v_floor.job_ids[1])
                 order by schedule.date_due, schedule.job_id
                 limit 1
             )),
@@ -71,6 +70,7 @@ begin
                   and schedule.ordering is not null
                   and coalesce(schedule.machine_id, 0) = pinned.machine_id
                   and schedule.rcs_type = served.rcs_type
+                  and (schedule.date_due, schedule.job_id) >= (v_floor.dates[2], v_floor.job_ids[2])
                 order by schedule.date_due, schedule.job_id
                 limit 1
             )),
@@ -78,9 +78,10 @@ begin
                 select schedule.date_due
                 from vcs._code_import_schedule as schedule
                 where schedule.state in ('pending', 'scheduled')
-                  and schedule.requesting_user is not null and schedule.ordering is null
+                  and schedule.requesting_user is null and schedule.ordering is null
                   and coalesce(schedule.machine_id, 0) = pinned.machine_id
                   and schedule.rcs_type = served.rcs_type
+                  and (schedule.date_due, schedule.job_id) >= (v_floor.dates[3], v_floor.job_ids[3])
                 order by schedule.date_due, schedule.job_id
                 limit 1
             ))

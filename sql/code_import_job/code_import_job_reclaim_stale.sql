@@ -20,7 +20,8 @@ state   running -> gone, and a new pending job
 event   reclaim, then finish, for each
 error   IJ400 max_jobs is null or negative$$;
 
--- The heartbeat is in the row that is locked, so a run renewed meanwhile is seen as such.
+-- The heartbeat is in the row that is locked, so a run renewed meanwhile is seen as such. Each machine
+-- has its range of runs, which starts where its living ones may begin.
 create or replace function vcs._reclaim_stale(p_max_jobs integer)
 returns integer
 language plpgsql
@@ -33,11 +34,15 @@ declare
 begin
     v_runs := array(
         select schedule
-        from vcs._code_import_schedule as schedule
-        where schedule.state = 'running' and schedule.heartbeat < v_limit
+        from vcs._code_import_machine as machine
+        join vcs._code_import_schedule as schedule
+            on schedule.machine_id = machine.id
+            and schedule.state = 'running'
+            and schedule.date_started >= coalesce(machine.oldest_start, '-infinity')
+        where schedule.heartbeat < v_limit
         order by schedule.code_import_id
         limit p_max_jobs
-        for no key update skip locked
+        for no key update of schedule skip locked
     );
     if cardinality(v_runs) > 0 then
         perform vcs._end_runs(v_runs, array_fill('reclaimed'::text, array[cardinality(v_runs)]));

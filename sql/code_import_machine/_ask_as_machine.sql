@@ -98,17 +98,7 @@ declare
 begin
     update vcs._code_import_machine as machine
     set heartbeat = greatest(now(), machine.heartbeat),
-        date_look_again = least(
-            now() + interval '10 s',
-            vcs._plus(
-                (
-                    select min(schedule.heartbeat)
-                    from vcs._code_import_schedule as schedule
-                    where schedule.state = 'running'
-                ),
-                vcs._interval_setting('maximum_heartbeat_interval')
-            )
-        ),
+        date_look_again = least(now() + interval '10 s', vcs._next_silence()),
         oldest_start = greatest(
             machine.oldest_start,
             coalesce(
@@ -125,6 +115,25 @@ begin
     where machine.id = p_machine_id
     returning machine.oldest_start into v_oldest_start;
     return v_oldest_start;
+end;
+$$;
+
+-- When a run can be reclaimed, if no more is heard of any; null when none runs.
+create or replace function vcs._next_silence()
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select vcs._plus(min(schedule.heartbeat), vcs._interval_setting('maximum_heartbeat_interval'))
+        from vcs._code_import_machine as machine
+        join vcs._code_import_schedule as schedule
+            on schedule.machine_id = machine.id
+            and schedule.state = 'running'
+            and schedule.date_started >= coalesce(machine.oldest_start, '-infinity')
+    );
 end;
 $$;
 
