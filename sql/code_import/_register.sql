@@ -1,7 +1,22 @@
 -- Registering imports, one or a hundred thousand, in one way.
 
--- An object with the parameter names of code_import_new as keys, read and judged: refusal
--- says why it cannot be an import, and is null when it can.
+-- The parameter names of code_import_new.
+create or replace function vcs._import_keys()
+returns text[]
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array[
+        'registrant', 'target', 'rcs_type', 'url', 'cvs_root', 'cvs_module',
+        'review_status', 'owner', 'update_interval'
+    ];
+end;
+$$;
+
+-- An object with those keys, read and judged: refusal says why it cannot be an import, and is
+-- null when it can.
 create or replace function vcs._given_import(
     p_given      jsonb,
     p_registrant text,
@@ -22,10 +37,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    refusal := vcs._keys_refusal(p_given, array[
-        'registrant', 'target', 'rcs_type', 'url', 'cvs_root', 'cvs_module',
-        'review_status', 'owner', 'update_interval'
-    ]);
+    refusal := vcs._keys_refusal(p_given, vcs._import_keys());
     if refusal is not null then
         target := case when jsonb_typeof(p_given) = 'object' then p_given ->> 'target' end;
         return;
@@ -38,7 +50,9 @@ begin
     review_status := case when p_given ? 'review_status' then p_given ->> 'review_status' else 'reviewed' end;
     registrant := coalesce(p_given ->> 'registrant', p_registrant);
     owner := coalesce(p_given ->> 'owner', registrant);
-    update_interval := vcs._interval_of(p_given ->> 'update_interval');
+    if p_given ->> 'update_interval' is not null then
+        update_interval := vcs._interval_of(p_given ->> 'update_interval');
+    end if;
     refusal := coalesce(
         case
             when registrant is null then 'registrant is null, and a value is needed'
@@ -66,6 +80,8 @@ as $$
 begin
     if p_given is null or jsonb_typeof(p_given) <> 'object' then
         return 'it is not a JSON object';
+    elsif p_given - p_keys = '{}' and not jsonb_path_exists(p_given, 'strict $.* ? (@.type() != "string" && @.type() != "null")') then
+        return null;
     end if;
     return (
         select case
@@ -81,41 +97,174 @@ begin
 end;
 $$;
 
--- Insert what can be, each element of the array under the id at its place; of two that cannot
--- both be, the first.
-create or replace function vcs._insert_imports(p_imports jsonb, p_registrant text, p_ids bigint[])
-returns void
+-- Those elements of an array that a glance shows to be right, as most are. To be plain is less
+-- than to be right: whoever widens this must not let in what _given_import refuses, nor give it
+-- another hash.
+create or replace function vcs._plain_imports(p_imports jsonb, p_registrant text)
+returns table (
+    place bigint, target text, rcs_type text, url text, review_status text, owner text,
+    update_interval interval, source_hash bytea
+)
 language plpgsql
-volatile
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_keys text[] := vcs._import_keys();
+begin
+    if p_registrant is null or not vcs._is_name(p_registrant) then
+        return;
+    end if;
+    return query
+    select
+        item.place, item.target, item.rcs_type, item.url, item.review_status, item.owner,
+        item.update_interval, sha256(convert_to(rtrim(item.url, '/'), 'UTF8'))
+    from jsonb_array_elements(p_imports) with ordinality as element (value, place)
+    cross join lateral (
+        select
+            element.place,
+            element.value ->> 'target' as target,
+            element.value ->> 'rcs_type' as rcs_type,
+            element.value ->> 'url' as url,
+            case when element.value ? 'review_status' then element.value ->> 'review_status' else 'reviewed' end
+                as review_status,
+            coalesce(element.value ->> 'owner', p_registrant) as owner,
+            case
+                when element.value ->> 'update_interval' is not null
+                    then vcs._interval_of(element.value ->> 'update_interval')
+            end as update_interval
+    ) as item
+    where case when jsonb_typeof(element.value) = 'object' then
+        element.value - v_keys = '{}'
+        and not jsonb_path_exists(element.value, 'strict $.* ? (@.type() != "string" && @.type() != "null")')
+        and num_nonnulls(
+            element.value ->> 'registrant', element.value ->> 'cvs_root', element.value ->> 'cvs_module'
+        ) = 0
+        and length(item.target) <= 200
+        and item.target ~ '^[A-Za-z0-9_+][A-Za-z0-9._+-]*(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)*$'
+        and item.target !~ '[.](git|lock)(/|$)'
+        and item.rcs_type in ('git', 'svn', 'hg', 'bzr')
+        and length(item.url) <= 2000
+        and item.url ~ '^[!-~]*$'
+        and split_part(item.url, '://', 1)
+            in ('https', 'http', 'git', 'ssh', 'svn', 'svn+ssh', 'bzr', 'bzr+ssh', 'ftp')
+        and split_part(item.url, '/', 3) ~ '^([A-Za-z0-9_]+@)?[a-z0-9][a-z0-9.-]*$'
+        and item.review_status in ('new', 'invalid', 'reviewed', 'suspended', 'failing')
+        and (item.owner = p_registrant or vcs._is_name(item.owner))
+        and (element.value ->> 'update_interval' is null
+            or vcs._is_update_interval(coalesce(item.update_interval, '0')))
+    end;
+end;
+$$;
+
+-- Every element of an array, read and judged.
+create or replace function vcs._given_imports(p_imports jsonb, p_registrant text)
+returns table (
+    place bigint, target text, rcs_type text, url text, cvs_root text, cvs_module text,
+    review_status text, registrant text, owner text, update_interval interval,
+    source_hash bytea, refusal text
+)
+language plpgsql
+immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into vcs._code_import (
-        id, date_created, registrant, owner, target, url, cvs_root, cvs_module, source_hash
+    return query
+    with plain as materialized (
+        select item.* from vcs._plain_imports(p_imports, p_registrant) as item
+    ),
+    doubtful as materialized (
+        select element.*
+        from jsonb_array_elements(p_imports) with ordinality as element (value, place)
+        where not exists (select from plain where plain.place = element.place)
     )
-    overriding system value
     select
-        p_ids[item.place], now(), given.registrant, given.owner, given.target, given.url,
-        given.cvs_root, given.cvs_module, given.source_hash
-    from jsonb_array_elements(p_imports) with ordinality as item (value, place)
-    cross join lateral vcs._given_import(item.value, p_registrant) as given
-    where given.refusal is null
-    order by item.place
-    on conflict do nothing;
+        plain.place, plain.target, plain.rcs_type, plain.url, null, null, plain.review_status,
+        p_registrant, plain.owner, plain.update_interval, plain.source_hash, null
+    from plain
+    union all
+    select
+        doubtful.place, given.target, given.rcs_type, given.url, given.cvs_root, given.cvs_module,
+        given.review_status, given.registrant, given.owner, given.update_interval,
+        given.source_hash, given.refusal
+    from doubtful
+    cross join lateral vcs._given_import(doubtful.value, p_registrant) as given
+    order by 1;
+end;
+$$;
 
-    insert into vcs._code_import_schedule (
-        code_import_id, rcs_type, review_status, update_interval, job_id, date_created, date_due, state
+-- Insert what can be; of two that cannot both be, the first. Answers by place: no id, not inserted.
+create or replace function vcs._insert_imports(
+    p_imports    jsonb,
+    p_registrant text,
+    out targets       text[],
+    out ids           bigint[],
+    out refusals      text[],
+    out source_hashes bytea[],
+    out is_any_due    boolean
+)
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set intervalstyle = 'iso_8601'
+as $$
+begin
+    with given as materialized (
+        select
+            item.*,
+            case when item.refusal is null then nextval('vcs._code_import_id_seq') end as id
+        from vcs._given_imports(p_imports, p_registrant) as item
+    ),
+    made as (
+        insert into vcs._code_import as import (
+            id, date_created, registrant, owner, target, url, cvs_root, cvs_module, source_hash
+        )
+        overriding system value
+        select
+            given.id, now(), given.registrant, given.owner, given.target, given.url,
+            given.cvs_root, given.cvs_module, given.source_hash
+        from given
+        where given.refusal is null
+        on conflict do nothing
+        returning import.id
+    ),
+    schedule as (
+        insert into vcs._code_import_schedule as schedule (
+            code_import_id, rcs_type, review_status, update_interval, job_id, date_created, date_due, state
+        )
+        select
+            given.id, given.rcs_type, given.review_status, given.update_interval,
+            case when given.review_status = 'reviewed' then nextval('vcs._code_import_job_id_seq') end,
+            case when given.review_status = 'reviewed' then now() end,
+            case when given.review_status = 'reviewed' then now() end,
+            case when given.review_status = 'reviewed' then 'pending' end
+        from made
+        join given on given.id = made.id
+    ),
+    event as (
+        insert into vcs._code_import_event
+            (id, date_created, event_type, code_import_id, person, data)
+        select
+            nextval('vcs._code_import_event_id_seq'), now(), 'create', given.id, given.registrant,
+            to_jsonb(row(
+                given.id, now(), given.registrant, given.owner, null, given.target, given.rcs_type,
+                given.url, given.cvs_root, given.cvs_module, given.review_status,
+                given.update_interval, coalesce(given.update_interval, setting.interval_value), null, 0
+            )::vcs.code_import)
+        from made
+        join given on given.id = made.id
+        left join vcs._code_import_setting as setting on setting.name = 'default_interval_' || given.rcs_type
     )
     select
-        import.id, item.value ->> 'rcs_type', given.review_status,
-        vcs._interval_of(item.value ->> 'update_interval'),
-        case when given.review_status = 'reviewed' then nextval('vcs._code_import_job_id_seq') end,
-        case when given.review_status = 'reviewed' then now() end,
-        case when given.review_status = 'reviewed' then now() end,
-        case when given.review_status = 'reviewed' then 'pending' end
-    from jsonb_array_elements(p_imports) with ordinality as item (value, place)
-    cross join lateral (select coalesce(item.value ->> 'review_status', 'reviewed')) as given (review_status)
-    join vcs._code_import as import on import.id = p_ids[item.place];
+        array_agg(given.target order by given.place),
+        array_agg(made.id order by given.place),
+        array_agg(given.refusal order by given.place),
+        array_agg(case when made.id is null then given.source_hash end order by given.place),
+        coalesce(bool_or(given.review_status = 'reviewed') filter (where made.id is not null), false)
+    into targets, ids, refusals, source_hashes, is_any_due
+    from given
+    left join made on made.id = given.id;
 end;
 $$;
 
@@ -130,45 +279,34 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids bigint[] := array(
-        select nextval('vcs._code_import_id_seq') from generate_series(1, jsonb_array_length(p_imports))
-    );
+    v_made record := vcs._insert_imports(p_imports, p_registrant);
 begin
-    perform vcs._insert_imports(p_imports, p_registrant, v_ids);
-
-    insert into vcs._code_import_event
-        (id, date_created, event_type, code_import_id, person, data)
-    select
-        nextval('vcs._code_import_event_id_seq'), now(), 'create', import.id,
-        import.registrant, vcs._import_json(import)
-    from vcs.code_import as import
-    where import.id = any (v_ids);
-
-    if exists (
-        select from vcs._code_import_schedule as schedule
-        where schedule.code_import_id = any (v_ids) and schedule.state = 'pending'
-    ) then
+    if v_made.is_any_due then
         perform vcs._wake_workers();
     end if;
-
-    -- What was inserted is not judged a second time: most of it was.
     return query
+    with item as materialized (
+        select entry.*
+        from unnest(v_made.targets, v_made.ids, v_made.refusals, v_made.source_hashes)
+            with ordinality as entry (target, id, refusal, source_hash, place)
+    ),
+    answer as (
+        select item.place, item.target, item.id, null as error_code, null as message, null as detail, null as constraint_name
+        from item
+        where item.id is not null
+        union all
+        select item.place, item.target, null, 'IJ400', item.refusal, null, null
+        from item
+        where item.refusal is not null
+        union all
+        select item.place, item.target, null, '23505', taken.message, taken.detail, taken.constraint_name
+        from item
+        cross join lateral vcs._taken(item.target, item.source_hash, null) as taken
+        where item.id is null and item.refusal is null
+    )
     select
-        case when jsonb_typeof(item.value) = 'object' then item.value ->> 'target' end,
-        import.id,
-        refused.error_code, refused.message, refused.detail, refused.constraint_name
-    from jsonb_array_elements(p_imports) with ordinality as item (value, place)
-    left join vcs._code_import as import on import.id = v_ids[item.place]
-    left join lateral (
-        select
-            case when given.refusal is null then '23505' else 'IJ400' end as error_code,
-            coalesce(given.refusal, taken.message) as message,
-            taken.detail,
-            taken.constraint_name
-        from vcs._given_import(item.value, p_registrant) as given
-        left join lateral vcs._taken(given.target, given.source_hash, null) as taken on given.refusal is null
-        where import.id is null
-    ) as refused on true
-    order by item.place;
+        answer.target, answer.id, answer.error_code, answer.message, answer.detail, answer.constraint_name
+    from answer
+    order by answer.place;
 end;
 $$;

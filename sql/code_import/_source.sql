@@ -1,7 +1,7 @@
 -- Sources: what a url or a CVS root may be, and when two of them are the same.
 
--- The parts of a url; no row when it is none. "user@host:path" reads as ssh, a path as file.
-create or replace function vcs._url_parts(
+-- The parts of a url; all null when it is none. "user@host:path" reads as ssh, a path as file.
+create or replace function vcs._split_url(
     p_url text,
     out scheme text,
     out userinfo text,
@@ -9,7 +9,6 @@ create or replace function vcs._url_parts(
     out port text,
     out path text
 )
-returns setof record
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
@@ -41,7 +40,6 @@ begin
     host := lower(host collate "default");
     port := substring(port from 2);
     path := substring(v_rest from length(v_authority) + 1);
-    return next;
 end;
 $$;
 
@@ -52,32 +50,31 @@ language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_part record := vcs._split_url(p_url);
 begin
-    return (
-        select part.scheme || '://'
-            || coalesce(nullif(part.userinfo, '') || '@', '')
-            || part.host
-            || coalesce(
-                ':' || nullif(
-                    nullif(ltrim(part.port, '0'), ''),
-                    case part.scheme
-                        when 'http' then '80'
-                        when 'https' then '443'
-                        when 'ftp' then '21'
-                        when 'git' then '9418'
-                        when 'ssh' then '22'
-                        when 'svn' then '3690'
-                        when 'svn+ssh' then '22'
-                        when 'bzr' then '4155'
-                        when 'bzr+ssh' then '22'
-                        else ''
-                    end
-                ),
-                ''
-            )
-            || rtrim(part.path, '/')
-        from vcs._url_parts(p_url) as part
-    );
+    return v_part.scheme || '://'
+        || coalesce(nullif(v_part.userinfo, '') || '@', '')
+        || v_part.host
+        || coalesce(
+            ':' || nullif(
+                nullif(ltrim(v_part.port, '0'), ''),
+                case v_part.scheme
+                    when 'http' then '80'
+                    when 'https' then '443'
+                    when 'ftp' then '21'
+                    when 'git' then '9418'
+                    when 'ssh' then '22'
+                    when 'svn' then '3690'
+                    when 'svn+ssh' then '22'
+                    when 'bzr' then '4155'
+                    when 'bzr+ssh' then '22'
+                    else ''
+                end
+            ),
+            ''
+        )
+        || rtrim(v_part.path, '/');
 end;
 $$;
 
@@ -98,9 +95,9 @@ begin
     elsif p_url ~ '^-' then
         return 'url starts with a hyphen';
     end if;
-    select part.* into v_part from vcs._url_parts(p_url) as part;
+    v_part := vcs._split_url(p_url);
     return case
-        when not found then 'url is not one: it needs a scheme, such as https://'
+        when v_part.scheme is null then 'url is not one: it needs a scheme, such as https://'
         when v_part.scheme not in (
             'http', 'https', 'ftp', 'git', 'ssh', 'svn', 'svn+ssh', 'bzr', 'bzr+ssh', 'file'
         ) then format('url has the scheme %s, from which nothing is imported', left(v_part.scheme, 40))

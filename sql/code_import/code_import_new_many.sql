@@ -18,7 +18,9 @@ begin
     -- they could not wait for each other.
     perform pg_advisory_xact_lock(hashtextextended('code_import_new_many', 0));
     return query
-    select made.target, made.code_import_id, made.error_code, vcs._one_line(made.message)
+    select
+        made.target, made.code_import_id, made.error_code,
+        case when made.message is not null then vcs._one_line(made.message) end
     from vcs._register(p_imports, p_registrant) as made;
 end;
 $$;
