@@ -126,8 +126,10 @@ begin
             element.value ->> 'target' as target,
             element.value ->> 'rcs_type' as rcs_type,
             element.value ->> 'url' as url,
-            case when element.value ? 'review_status' then element.value ->> 'review_status' else 'reviewed' end
-                as review_status,
+            case
+                when element.value ? 'review_status' then element.value ->> 'review_status'
+                else 'reviewed'
+            end as review_status,
             coalesce(element.value ->> 'owner', p_registrant) as owner,
             case
                 when element.value ->> 'update_interval' is not null
@@ -136,10 +138,11 @@ begin
     ) as item
     where case when jsonb_typeof(element.value) = 'object' then
         element.value - v_keys = '{}'
-        and not jsonb_path_exists(element.value, 'strict $.* ? (@.type() != "string" && @.type() != "null")')
-        and num_nonnulls(
-            element.value ->> 'registrant', element.value ->> 'cvs_root', element.value ->> 'cvs_module'
-        ) = 0
+        and not jsonb_path_exists(
+            element.value, 'strict $.* ? (@.type() != "string" && @.type() != "null")'
+        )
+        and element.value ->> 'registrant' is null
+        and num_nonnulls(element.value ->> 'cvs_root', element.value ->> 'cvs_module') = 0
         and length(item.target) <= 200
         and item.target ~ '^[A-Za-z0-9_+][A-Za-z0-9._+-]*(/[A-Za-z0-9_+][A-Za-z0-9._+-]*)*$'
         and item.target !~ '[.](git|lock)(/|$)'
@@ -193,7 +196,8 @@ begin
 end;
 $$;
 
--- Insert what can be; of two that cannot both be, the first. Answers by place: no id, not inserted.
+-- Insert what can be; of two that cannot both be, the first. The arrays answer by place: what has
+-- no id was not inserted, and what has no refusal either is there already.
 create or replace function vcs._insert_imports(
     p_imports    jsonb,
     p_registrant text,
@@ -213,6 +217,7 @@ begin
     with given as materialized (
         select
             item.*,
+            item.review_status = 'reviewed' as is_due,
             case when item.refusal is null then nextval('vcs._code_import_id_seq') end as id
         from vcs._given_imports(p_imports, p_registrant) as item
     ),
@@ -231,14 +236,15 @@ begin
     ),
     schedule as (
         insert into vcs._code_import_schedule as schedule (
-            code_import_id, rcs_type, review_status, update_interval, job_id, date_created, date_due, state
+            code_import_id, rcs_type, review_status, update_interval,
+            job_id, date_created, date_due, state
         )
         select
             given.id, given.rcs_type, given.review_status, given.update_interval,
-            case when given.review_status = 'reviewed' then nextval('vcs._code_import_job_id_seq') end,
-            case when given.review_status = 'reviewed' then now() end,
-            case when given.review_status = 'reviewed' then now() end,
-            case when given.review_status = 'reviewed' then 'pending' end
+            case when given.is_due then nextval('vcs._code_import_job_id_seq') end,
+            case when given.is_due then now() end,
+            case when given.is_due then now() end,
+            case when given.is_due then 'pending' end
         from made
         join given on given.id = made.id
     ),
@@ -250,18 +256,20 @@ begin
             to_jsonb(row(
                 given.id, now(), given.registrant, given.owner, null, given.target, given.rcs_type,
                 given.url, given.cvs_root, given.cvs_module, given.review_status,
-                given.update_interval, coalesce(given.update_interval, setting.interval_value), null, 0
+                given.update_interval, coalesce(given.update_interval, setting.interval_value),
+                null, 0
             )::vcs.code_import)
         from made
         join given on given.id = made.id
-        left join vcs._code_import_setting as setting on setting.name = 'default_interval_' || given.rcs_type
+        left join vcs._code_import_setting as setting
+            on setting.name = 'default_interval_' || given.rcs_type
     )
     select
         array_agg(given.target order by given.place),
         array_agg(made.id order by given.place),
         array_agg(given.refusal order by given.place),
         array_agg(case when made.id is null then given.source_hash end order by given.place),
-        coalesce(bool_or(given.review_status = 'reviewed') filter (where made.id is not null), false)
+        coalesce(bool_or(given.is_due) filter (where made.id is not null), false)
     into targets, ids, refusals, source_hashes, is_any_due
     from given
     left join made on made.id = given.id;
@@ -291,7 +299,9 @@ begin
             with ordinality as entry (target, id, refusal, source_hash, place)
     ),
     answer as (
-        select item.place, item.target, item.id, null as error_code, null as message, null as detail, null as constraint_name
+        select
+            item.place, item.target, item.id,
+            null as error_code, null as message, null as detail, null as constraint_name
         from item
         where item.id is not null
         union all
@@ -299,13 +309,16 @@ begin
         from item
         where item.refusal is not null
         union all
-        select item.place, item.target, null, '23505', taken.message, taken.detail, taken.constraint_name
+        select
+            item.place, item.target, null,
+            '23505', taken.message, taken.detail, taken.constraint_name
         from item
         cross join lateral vcs._taken(item.target, item.source_hash, null) as taken
         where item.id is null and item.refusal is null
     )
     select
-        answer.target, answer.id, answer.error_code, answer.message, answer.detail, answer.constraint_name
+        answer.target, answer.id,
+        answer.error_code, answer.message, answer.detail, answer.constraint_name
     from answer
     order by answer.place;
 end;
