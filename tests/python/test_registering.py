@@ -168,7 +168,9 @@ def test_a_list_does_what_single_calls_do(
     for one, row, (error_code, message) in zip(imports, listed, single, strict=True):
         assert row[:2] == (one["target"], error_code)
         if message is not None:
-            assert row[2] == message
+            # A list is answered at its end: a later one of it may have got the target meanwhile.
+            later = f"the target {one['target']} is mirrored already"
+            assert row[2] == message or (error_code, row[2]) == ("23505", later)
 
 
 def call(
