@@ -1,5 +1,5 @@
 begin;
-select plan(14);
+select plan(15);
 
 select let('there', id) from vcs.code_import_new('ada', 'there', 'git',
     'https://example.org/there');
@@ -59,6 +59,13 @@ select results_eq(
     $$ select 'create'::text, code_import_id, 'ada'::text from many
        where code_import_id is not null order by code_import_id $$,
     'with an event create each'
+);
+select results_eq(
+    $$ select event.data from vcs.code_import_event as event
+       join many on many.code_import_id = event.code_import_id order by many.place $$,
+    $$ select vcs._import_json(import) from vcs.code_import as import
+       join many on many.code_import_id = import.id order by many.place $$,
+    'which carries the whole record'
 );
 select results_eq(
     $$ select error_code, message ~ '[[:cntrl:]]'
