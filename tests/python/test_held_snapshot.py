@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import psycopg
-
     from conftest import Connect
 
 pytestmark = pytest.mark.sql
@@ -211,8 +210,7 @@ def _entries_of_a_claim(conn: psycopg.Connection[Any]) -> int:
 
 def _entries_counting(conn: psycopg.Connection[Any]) -> int:
     read = (
-        "select pg_stat_get_xact_tuples_returned("
-        "'vcs._code_import_schedule_running_idx'::regclass)"
+        "select pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_running_idx'::regclass)"
     )
     with conn.transaction():
         [(before,)] = conn.execute(read)
@@ -233,6 +231,5 @@ def _waiting(conn: psycopg.Connection[Any]) -> int:
 def _move(conn: psycopg.Connection[Any], where: str, by: str) -> None:
     """Make jobs due so long from now; nobody is told."""
     conn.execute(
-        f"update vcs._code_import_schedule set date_due = now() + interval '{by}' where {where}"
-        .encode()
+        f"update vcs._code_import_schedule set date_due = now() + interval '{by}' where {where}".encode()
     )
