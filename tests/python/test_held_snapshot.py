@@ -230,6 +230,5 @@ def _waiting(conn: psycopg.Connection[Any]) -> int:
 
 def _move(conn: psycopg.Connection[Any], where: str, by: str) -> None:
     """Make jobs due so long from now; nobody is told."""
-    conn.execute(
-        f"update vcs._code_import_schedule set date_due = now() + interval '{by}' where {where}".encode()
-    )
+    change = f"update vcs._code_import_schedule set date_due = now() + interval '{by}'"
+    conn.execute(f"{change} where {where}".encode())
