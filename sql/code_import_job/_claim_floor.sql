@@ -14,6 +14,7 @@
 create or replace function vcs._claim_floor(
     p_machine_id bigint,
     p_rcs_types  text[],
+    out is_kept boolean,
     out dates   timestamptz[],
     out job_ids bigint[]
 )
@@ -22,21 +23,25 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_kept text[] := string_to_array(current_setting('code_import.claim_floor', true), ' ');
+    v_kept text[];
 begin
-    if v_kept[1] = vcs._claim_floor_key(p_machine_id, p_rcs_types)
-        and v_kept[3]::double precision > extract(epoch from clock_timestamp())
-    then
-        dates := array[
-            to_timestamp(v_kept[4]::double precision),
-            to_timestamp(v_kept[5]::double precision),
-            to_timestamp(v_kept[6]::double precision)
-        ];
-        job_ids := v_kept[7:9]::bigint[];
-    else
-        dates := array['-infinity', '-infinity', '-infinity']::timestamptz[];
-        job_ids := array[0, 0, 0]::bigint[];
+    is_kept := coalesce(current_setting('code_import.claim_floor', true) <> '', false);
+    if is_kept then
+        v_kept := string_to_array(current_setting('code_import.claim_floor'), ' ');
+        if v_kept[1] = vcs._claim_floor_key(p_machine_id, p_rcs_types)
+            and v_kept[3]::double precision > extract(epoch from clock_timestamp())
+        then
+            dates := array[
+                to_timestamp(v_kept[4]::double precision),
+                to_timestamp(v_kept[5]::double precision),
+                to_timestamp(v_kept[6]::double precision)
+            ];
+            job_ids := v_kept[7:9]::bigint[];
+            return;
+        end if;
     end if;
+    dates := array['-infinity', '-infinity', '-infinity']::timestamptz[];
+    job_ids := array[0, 0, 0]::bigint[];
 end;
 $$;
 

@@ -1,12 +1,13 @@
 -- What follows a run, however many end at once. Callers have locked the rows and judged them. A few
 -- statements for all of them, so that a hundred cost little more than one.
 
--- End runs, given as their locked rows, each with the status and log file at the same place; say what
--- became of each, in the same order.
+-- End runs, given as their locked rows, each with the status and log file at its place; say what became
+-- of each, in the same order. Without places, they are at the same ones.
 create or replace function vcs._end_runs(
     p_runs         vcs._code_import_schedule[],
     p_statuses     text[],
-    p_log_file_ids bigint[] default null
+    p_log_file_ids bigint[]  default null,
+    p_places       integer[] default null
 )
 returns vcs._ended_run[]
 language plpgsql
@@ -14,17 +15,11 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ended  vcs._ended_run[] := vcs._ended_runs(p_runs, p_statuses, p_log_file_ids);
-    v_extras record;
+    v_places integer[] := coalesce(p_places, array(select generate_subscripts(p_runs, 1)));
+    v_ended  vcs._ended_run[] := vcs._ended_runs(p_runs, p_statuses, p_log_file_ids, v_places);
+    v_next   record := vcs._schedule_next(v_ended);
 begin
-    select
-        bool_or(num_nonnulls(run.reclaim_event_id, run.publish_event_id, run.modify_event_id) > 0) as events,
-        bool_or(run.logtail is not null) as logtails,
-        bool_or(run.next_due <= now()) as wake
-    into v_extras
-    from unnest(v_ended) as run;
-
-    if v_extras.events then
+    if v_next.is_told then
         perform vcs._tell_ends(v_ended);
     end if;
     insert into vcs._code_import_result (
@@ -36,49 +31,62 @@ begin
         run.start_event_id, run.log_file_id, run.date_started, run.status,
         run.requesting_user, coalesce(run.logtail, '')
     from unnest(v_ended) as run;
-    perform vcs._schedule_next(v_ended);
-    if v_extras.logtails then
+    if v_next.has_logtail then
         delete from vcs._code_import_logtail as tail
         using unnest(v_ended) as run
         where tail.job_id = run.job_id;
     end if;
-    if v_extras.wake then
+    if v_next.is_due then
         perform vcs._wake_workers();
     end if;
     return v_ended;
 end;
 $$;
 
--- Each import gets its next job, or stays without one.
-create or replace function vcs._schedule_next(p_ended vcs._ended_run[])
-returns void
+-- Each import gets its next job, or stays without one. Say whether one of them is due already, and
+-- whether one of the runs has events besides its finish, or a log tail.
+create or replace function vcs._schedule_next(
+    p_ended vcs._ended_run[],
+    out is_due      boolean,
+    out is_told     boolean,
+    out has_logtail boolean
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update vcs._code_import_schedule as schedule
-    set job_id = run.next_job_id,
-        date_created = case when run.next_due is not null then run.date_ended end,
-        date_due = run.next_due,
-        state = case when run.next_due is not null then 'pending' end,
-        requesting_user = case when run.next_due is not null then run.again_requested_by end,
-        review_status = case when run.turns_failing then 'failing' else schedule.review_status end,
-        consecutive_failure_count = run.failures,
-        consecutive_reclaim_count = run.reclaims,
-        date_last_started = run.date_started,
-        date_last_successful = run.date_successful,
-        machine_id = null,
-        date_started = null,
-        heartbeat = null,
-        start_event_id = null,
-        ordering = null,
-        is_pinned = false,
-        is_due_after_run = false,
-        kill_requested_by = null,
-        again_requested_by = null
-    from unnest(p_ended) as run
-    where schedule.code_import_id = run.code_import_id;
+    with scheduled as (
+        update vcs._code_import_schedule as schedule
+        set job_id = run.next_job_id,
+            date_created = case when run.next_due is not null then run.date_ended end,
+            date_due = run.next_due,
+            state = case when run.next_due is not null then 'pending' end,
+            requesting_user = case when run.next_due is not null then run.again_requested_by end,
+            review_status = case when run.turns_failing then 'failing' else schedule.review_status end,
+            consecutive_failure_count = run.failures,
+            consecutive_reclaim_count = run.reclaims,
+            date_last_started = run.date_started,
+            date_last_successful = run.date_successful,
+            machine_id = null,
+            date_started = null,
+            heartbeat = null,
+            start_event_id = null,
+            ordering = null,
+            is_pinned = false,
+            is_due_after_run = false,
+            kill_requested_by = null,
+            again_requested_by = null
+        from unnest(p_ended) as run
+        where schedule.code_import_id = run.code_import_id
+        returning
+            run.next_due <= now() as is_due,
+            run.logtail is not null as has_logtail,
+            num_nonnulls(run.reclaim_event_id, run.publish_event_id, run.modify_event_id) > 0 as is_told
+    )
+    select bool_or(scheduled.is_due), bool_or(scheduled.is_told), bool_or(scheduled.has_logtail)
+    into is_due, is_told, has_logtail
+    from scheduled;
 end;
 $$;
 
@@ -98,18 +106,14 @@ begin
         values
             (run.reclaim_event_id, 'reclaim', run.machine_id, jsonb_build_object('job_id', run.job_id)),
             (run.publish_event_id, 'publish', run.machine_id, jsonb_build_object('job_id', run.job_id)),
-            (run.modify_event_id, 'modify', null, vcs._turned_failing_json(run.code_import_id, run.failures, run.turns_failing))
+            (run.modify_event_id, 'modify', null, vcs._turned_failing_json(run.code_import_id, run.turns_failing))
     ) as event (id, event_type, machine_id, data)
     where event.id is not null;
 end;
 $$;
 
--- The data of the event of an import that turns failing; null for one that does not.
-create or replace function vcs._turned_failing_json(
-    p_code_import_id bigint,
-    p_failures       integer,
-    p_turns_failing  boolean
-)
+-- The data of the event of an import that has turned failing; null for one that has not.
+create or replace function vcs._turned_failing_json(p_code_import_id bigint, p_turns_failing boolean)
 returns jsonb
 language plpgsql
 stable
@@ -120,11 +124,7 @@ begin
         return null;
     end if;
     return (
-        select vcs._import_json(import) || jsonb_build_object(
-            'review_status', 'failing',
-            'old_review_status', import.review_status,
-            'consecutive_failure_count', p_failures
-        )
+        select vcs._import_json(import) || jsonb_build_object('old_review_status', 'reviewed')
         from vcs.code_import as import
         where import.id = p_code_import_id
     );

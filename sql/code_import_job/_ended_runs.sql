@@ -4,12 +4,13 @@
 -- afresh; what is neither leaves them. The next date keeps the beat of the due dates, with at
 -- least half a wait of rest after a late start.
 
--- Of each run, given as its locked row, with a status and perhaps a log file at the same place. No
--- heartbeat can change the log's newest lines any more: they are read here.
+-- Of each run, given as its locked row, with the status and log file at its place. No heartbeat can
+-- change the log's newest lines any more: they are read here.
 create or replace function vcs._ended_runs(
     p_runs         vcs._code_import_schedule[],
     p_statuses     text[],
-    p_log_file_ids bigint[]
+    p_log_file_ids bigint[],
+    p_places       integer[]
 )
 returns vcs._ended_run[]
 language plpgsql
@@ -19,41 +20,47 @@ as $$
 begin
     -- What is asked of the settings by name is asked only when it counts.
     return array(
-        with counted as materialized (
+        with ended as materialized (
             select
                 run.*,
-                p_statuses[run.ordinality] as status,
-                p_log_file_ids[run.ordinality] as log_file_id,
+                p_statuses[p_places[run.ordinality]] as status,
+                p_log_file_ids[p_places[run.ordinality]] as log_file_id
+            from unnest(p_runs) with ordinality as run
+        ),
+        counted as materialized (
+            select
+                run.*,
                 greatest(now(), run.heartbeat) as date_ended,
-                coalesce(run.update_interval, (
-                    select setting.interval_value
-                    from vcs._code_import_setting as setting
-                    where setting.name = 'default_interval_' || run.rcs_type
-                )) as effective_interval,
+                run.status in ('success', 'success_nochange') as is_successful,
+                run.status like 'failure%' as is_failure,
+                coalesce(
+                    run.update_interval,
+                    (
+                        select setting.interval_value
+                        from vcs._code_import_setting as setting
+                        where setting.name = 'default_interval_' || run.rcs_type
+                    )
+                ) as effective_interval,
                 case
-                    when p_statuses[run.ordinality] like 'success%' then 0
-                    when p_statuses[run.ordinality] like 'failure%' then run.consecutive_failure_count + 1
+                    when run.status like 'success%' then 0
+                    when run.status like 'failure%' then run.consecutive_failure_count + 1
                     else run.consecutive_failure_count
                 end as failures,
-                case
-                    when p_statuses[run.ordinality] = 'reclaimed' then run.consecutive_reclaim_count + 1
-                    else 0
-                end as reclaims
-            from unnest(p_runs) with ordinality as run
+                case when run.status = 'reclaimed' then run.consecutive_reclaim_count + 1 else 0 end as reclaims
+            from ended as run
         ),
         judged as materialized (
             select
                 run.*,
-                run.status in ('success', 'success_nochange') as is_successful,
                 coalesce(
                     run.review_status = 'reviewed' and case
-                        when run.status like 'failure%' then run.failures > (select vcs._number_setting('consecutive_failure_limit'))
+                        when run.is_failure then run.failures > (select vcs._number_setting('consecutive_failure_limit'))
                         when run.status = 'reclaimed' then run.reclaims >= (select vcs._number_setting('consecutive_reclaim_limit'))
                     end,
                     false
                 ) as turns_failing,
                 case
-                    when run.status like 'failure%' then vcs._retry_wait(
+                    when run.is_failure then vcs._retry_wait(
                         run.effective_interval, run.failures,
                         greatest(
                             (select vcs._interval_setting('maximum_retry_interval')),

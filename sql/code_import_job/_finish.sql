@@ -7,7 +7,7 @@ create or replace function vcs._finish_runs(
     p_job_ids      bigint[],
     p_statuses     text[],
     p_log_file_ids bigint[],
-    out places bigint[],
+    out places integer[],
     out ended  vcs._ended_run[]
 )
 language plpgsql
@@ -15,23 +15,26 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_known    text[] := vcs._finish_statuses();
-    v_runs     vcs._code_import_schedule[];
-    v_statuses text[];
-    v_files    bigint[];
+    v_known   text[] := vcs._finish_statuses();
+    v_job_ids bigint[] := p_job_ids;
+    v_own     record;
 begin
-    select
-        array_agg(own.place), array_agg(own.run),
-        array_agg(p_statuses[own.place]), array_agg(p_log_file_ids[own.place])
-    into places, v_runs, v_statuses, v_files
-    from vcs._lock_own_runs(p_job_ids) as own
-    where p_statuses[own.place] = any (v_known)
-      and (
-          p_log_file_ids[own.place] is null
-          or vcs._is_log_of(p_log_file_ids[own.place], (own.run).job_id)
-      );
-    if places is not null then
-        ended := vcs._end_runs(v_runs, v_statuses, v_files);
+    if not p_statuses <@ v_known or array_remove(p_log_file_ids, null) <> '{}' then
+        v_job_ids := array(
+            select case
+                when given.status = any (v_known)
+                    and (given.log_file_id is null or vcs._is_log_of(given.log_file_id, given.job_id))
+                    then given.job_id
+            end
+            from unnest(p_job_ids, p_statuses, p_log_file_ids)
+                with ordinality as given (job_id, status, log_file_id, place)
+            order by given.place
+        );
+    end if;
+    v_own := vcs._lock_own_runs(v_job_ids);
+    if v_own.runs is not null then
+        places := v_own.places;
+        ended := vcs._end_runs(v_own.runs, p_statuses, p_log_file_ids, v_own.places);
     end if;
 end;
 $$;

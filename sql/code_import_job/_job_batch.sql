@@ -28,14 +28,16 @@ $$;
 -- Lock the jobs that are there, and return those that run on machines the caller may act for, each
 -- with its place among those given. What only waits is locked as well: on an old snapshot that fails
 -- for a run which has started since.
-create or replace function vcs._lock_own_runs(p_job_ids bigint[])
-returns table (run vcs._code_import_schedule, place bigint)
+create or replace function vcs._lock_own_runs(
+    p_job_ids bigint[],
+    out runs   vcs._code_import_schedule[],
+    out places integer[]
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return query
     with locked as materialized (
         select schedule, given.place
         from unnest(p_job_ids) with ordinality as given (job_id, place)
@@ -43,7 +45,8 @@ begin
         order by schedule.code_import_id
         for no key update of schedule
     )
-    select locked.schedule, locked.place
+    select array_agg(locked.schedule), array_agg(locked.place::integer)
+    into runs, places
     from locked
     left join vcs._code_import_machine as machine on machine.id = (locked.schedule).machine_id
     where (locked.schedule).state = 'running'
@@ -51,7 +54,6 @@ begin
           machine.owner_role is null
           or machine.owner_role = session_user
           or vcs._is_operator()
-      )
-    order by (locked.schedule).code_import_id;
+      );
 end;
 $$;

@@ -22,8 +22,13 @@ declare
     v_asking  record;
     v_job_ids bigint[];
 begin
-    perform vcs._check_claim(p_worker_limit, p_max_jobs, p_rcs_types);
-    select asking.* into v_asking from vcs._ask_as_machine(p_hostname, p_worker_limit) as asking;
+    if num_nulls(p_worker_limit, p_max_jobs) > 0 or least(p_worker_limit, p_max_jobs) < 0
+        or p_rcs_types is not null
+        or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted')
+    then
+        perform vcs._check_claim(p_worker_limit, p_max_jobs, p_rcs_types);
+    end if;
+    v_asking := vcs._ask_as_machine(p_hostname, p_worker_limit);
     if least(v_asking.room, p_max_jobs) = 0 then
         return;
     end if;
@@ -89,13 +94,9 @@ begin
             'A worker limit cannot be kept on an old snapshot.'
         );
     end if;
-    if least(p_worker_limit, p_max_jobs) < 0 or num_nulls(p_worker_limit, p_max_jobs) > 0 then
-        perform vcs._check_limit('worker_limit', p_worker_limit);
-        perform vcs._check_limit('max_jobs', p_max_jobs);
-    end if;
-    if p_rcs_types is not null then
-        perform vcs._check_rcs_types(p_rcs_types);
-    end if;
+    perform vcs._check_limit('worker_limit', p_worker_limit);
+    perform vcs._check_limit('max_jobs', p_max_jobs);
+    perform vcs._check_rcs_types(p_rcs_types);
 end;
 $$;
 

@@ -14,16 +14,13 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    v_finish  record;
+    v_finish  record := vcs._finish_runs(array[p_job_id], array[p_status], array[p_log_file_id]);
     v_refusal record;
 begin
-    if p_job_id is null then
-        perform vcs._refuse_null('code_import_job', 'job_id');
-    end if;
-    select finish.* into v_finish
-    from vcs._finish_runs(array[p_job_id], array[p_status], array[p_log_file_id]) as finish;
     if v_finish.ended is not null then
         return vcs._result_of(v_finish.ended[1]);
+    elsif p_job_id is null then
+        perform vcs._refuse_null('code_import_job', 'job_id');
     end if;
     select refusal.* into v_refusal
     from vcs._finish_refusal(p_job_id, p_status, p_log_file_id) as refusal;

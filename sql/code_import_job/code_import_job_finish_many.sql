@@ -18,32 +18,39 @@ declare
         p_log_file_ids, array_fill(null::bigint, array[coalesce(cardinality(p_job_ids), 0)])
     );
     v_finish     record;
+    v_places     integer[];
+    v_ended      vcs._ended_run[];
     v_result_ids bigint[] := array[]::bigint[];
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_statuses), 'statuses');
     perform vcs._check_job_ids(p_job_ids, cardinality(v_log_file_ids), 'log_file_ids');
-    select finish.* into v_finish
-    from vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids) as finish;
-    for v_number in 1 .. coalesce(cardinality(v_finish.ended), 0) loop
-        v_result_ids[v_finish.places[v_number]] := (v_finish.ended[v_number]).result_id;
+    v_finish := vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids);
+    v_places := v_finish.places;
+    v_ended := v_finish.ended;
+    for v_number in 1 .. coalesce(cardinality(v_places), 0) loop
+        v_result_ids[v_places[v_number]] := (v_ended[v_number]).result_id;
     end loop;
 
     return query
-    select
-        given.job_id,
-        coalesce(v_result_ids[given.place], former.id),
-        case when v_result_ids[given.place] is not null then given.status else former.status end,
-        refusal.error_code,
-        vcs._one_line(refusal.message)
-    from unnest(p_job_ids, p_statuses, v_log_file_ids)
-        with ordinality as given (job_id, status, log_file_id, place)
-    left join lateral vcs._finish_refusal(given.job_id, given.status, given.log_file_id) as refusal
-        on v_result_ids[given.place] is null
-    left join vcs._code_import_result as former
-        on v_result_ids[given.place] is null
-        and former.job_id = given.job_id
-        and refusal.error_code is null
-    order by given.place;
+    select told.job_id, told.result_id, told.status, told.error_code, told.message
+    from (
+        select
+            given.place, given.job_id, v_result_ids[given.place] as result_id, given.status,
+            null as error_code, null as message
+        from unnest(p_job_ids, p_statuses) with ordinality as given (job_id, status, place)
+        where v_result_ids[given.place] is not null
+        union all
+        select
+            given.place, given.job_id, former.id, former.status,
+            refusal.error_code, vcs._one_line(refusal.message)
+        from unnest(p_job_ids, p_statuses, v_log_file_ids)
+            with ordinality as given (job_id, status, log_file_id, place)
+        cross join lateral vcs._finish_refusal(given.job_id, given.status, given.log_file_id) as refusal
+        left join vcs._code_import_result as former
+            on former.job_id = given.job_id and refusal.error_code is null
+        where v_result_ids[given.place] is null
+    ) as told
+    order by told.place;
 end;
 $$;
 

@@ -47,9 +47,8 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_floor record;
+    v_floor record := vcs._claim_floor(p_machine_id, p_rcs_types);
 begin
-    select floor.* into v_floor from vcs._claim_floor(p_machine_id, p_rcs_types) as floor;
     return (
         select least(
             min((

@@ -71,6 +71,8 @@ create function scene.fall_silent() returns void language sql as $$
         heartbeat = heartbeat - interval '1 hour';
     update vcs._code_import_machine
     set heartbeat = now() - interval '1 hour',
+        date_look_again = null,
+        oldest_start = oldest_start - interval '1 hour',
         owner_role = 'tester_worker';
 $$;
 

@@ -91,6 +91,9 @@ returns void language sql as $$
         heartbeat = coalesce(p_heartbeat, heartbeat),
         date_last_started = coalesce(p_date_last_started, date_last_started)
     where code_import_id = p_code_import_id;
+    update vcs._code_import_machine
+    set date_look_again = null,
+        oldest_start = least(oldest_start, p_date_started);
 $$;
 
 -- Run an import to its end: due and started as its job says, or as given.

@@ -484,3 +484,7 @@ def _silence(conn: psycopg.Connection[Any]) -> None:
         "update vcs._code_import_schedule set date_started = date_started - interval '1 hour',"
         " heartbeat = heartbeat - interval '1 hour' where state = 'running'"
     )
+    conn.execute(
+        "update vcs._code_import_machine set oldest_start = oldest_start - interval '1 hour',"
+        " date_look_again = null"
+    )

@@ -144,6 +144,7 @@ def test_reclaiming_what_is_stale_wakes(
         "update vcs._code_import_schedule"
         " set heartbeat = now() - interval '1 h', date_started = now() - interval '1 h'"
     )
+    conn.execute("update vcs._code_import_machine set oldest_start = now() - interval '2 h'")
     assert woken_by("select vcs.code_import_job_reclaim_stale()") == [""]
 
 
