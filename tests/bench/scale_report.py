@@ -51,8 +51,6 @@ def bars(result: dict[str, Any]) -> list[Bar]:
             times = result["latency"][call]
             ratio = _times(times[most]["p99"], times[least]["p99"])
             found.append(Bar(f"{call}, p99 {words}", ratio, MOST_TIMES))
-        ratio = median(result["reclaim"][most]) / median(result["reclaim"][least])
-        found.append(Bar(f"reclaim {words}", ratio, MOST_TIMES))
     return found + _day_bars(result["day"])
 
 

@@ -218,7 +218,6 @@ def test_every_promise_of_sizes_is_weighed(scaled: dict[str, Any]) -> None:
     assert all(one.met for one in scale_report.bars(scaled))
     scaled["filled"]["10000"]["registered_per_second"] = 7_000.0
     scaled["latency"]["finish"]["10000000"]["p99"] = [4.0, 9.0, 5.0]
-    scaled["reclaim"]["10000000"] = [0.5]
     for slot in scaled["day"]["slots"][120:]:
         slot["lag"] = {"p50": 900.0, "p99": 2_000.0}
         slot["claim"] = {"p50": 1.0, "p99": 7.0}
@@ -227,7 +226,6 @@ def test_every_promise_of_sizes_is_weighed(scaled: dict[str, Any]) -> None:
     assert [one.words for one in scale_report.bars(scaled) if not one.met] == [
         "Imports registered in bulk, a second",
         "finish, p99 at 10M: times that at 10k",
-        "reclaim at 10M: times that at 10k",
         "Steady day: percent of what fell due done",
         "Steady day: start after due at the end, p99, s",
         "Steady day: claim, p99, last third / first",
