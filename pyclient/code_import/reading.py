@@ -282,7 +282,9 @@ _EVENTS_OF_TYPE: dict[EventType, LiteralString] = {
 _RESULTS: LiteralString = f"""
 from (
     select result.*,
-           substring(right(result.log_excerpt, 2000) from '([^\\n]*)\\s*$') as last_line
+           reverse(split_part(
+               ltrim(reverse(right(result.log_excerpt, 2000)), E' \\t\\r\\n'), E'\\n', 1
+           )) as last_line
     from vcs.code_import_result as result
 ) as record
 {_NAMES}
