@@ -35,7 +35,7 @@ def fetch_listing(
     conn: Connection[Any], cls: type[Row], query: LiteralString, **named: Any
 ) -> list[Row]:
     """Run a query whose best plan depends on what is asked: one that is planned each time."""
-    with typed_errors(), Cursor(conn, row_factory=class_row(cls)) as cur:
+    with typed_errors(), Cursor(conn, row_factory=rows_of(cls)) as cur:
         return cur.execute(query, named, prepare=False, binary=True).fetchall()
 
 
