@@ -154,18 +154,18 @@ left join lateral (
 """
 
 # What waits lies in three indexes, by (machine that it is pinned to or 0, rcs_type, date_due, id):
-# ordinary jobs, those with an ordering, and requested ones. What runs lies in a fourth. So the head
+# ordinary jobs, requested ones, and those with an ordering. What runs lies in a fourth. So the head
 # of each range is read, and no more. The conditions are those of the indexes, word for word.
 
 _ORDINARY: LiteralString = """
     job.state in ('pending', 'scheduled') and job.requesting_user is null and job.ordering is null
 """
-_ORDERED: LiteralString = """
-    job.state in ('pending', 'scheduled') and job.requesting_user is null
-    and job.ordering is not null
-"""
 _REQUESTED: LiteralString = """
     job.state in ('pending', 'scheduled') and job.requesting_user is not null
+    and job.ordering is null
+"""
+_ORDERED: LiteralString = """
+    job.state in ('pending', 'scheduled') and job.ordering is not null
 """
 _JOB: LiteralString = """
     select job.id, job.date_created, job.code_import_id, job.machine_id, job.date_due, job.state,
@@ -176,45 +176,45 @@ _JOB: LiteralString = """
 _PAGE: LiteralString = """
     and (job.date_due, job.id) > (%(after_due)s::timestamptz, %(after_id)s::bigint)
     and (not %(due)s or job.date_due <= now())
+    and (not %(requested)s or job.requesting_user is not null)
     order by job.date_due, job.id
     limit %(limit)s
 """
-_ANYWHERE: LiteralString = f"""
+_PENDING: LiteralString = f"""
     select job.*
     from (values ('git'), ('svn'), ('hg'), ('cvs'), ('bzr')) as type (rcs_type)
     cross join lateral (
         ({_JOB} where {_ORDINARY}
             and coalesce(job.machine_id, 0) = 0 and job.rcs_type = type.rcs_type {_PAGE})
         union all
+        ({_JOB} where {_REQUESTED}
+            and coalesce(job.machine_id, 0) = 0 and job.rcs_type = type.rcs_type {_PAGE})
+        union all
         ({_JOB} where {_ORDERED}
             and coalesce(job.machine_id, 0) = 0 and job.rcs_type = type.rcs_type {_PAGE})
     ) as job
-    where not %(requested)s
 """
-_PINNED: LiteralString = f"""
+_SCHEDULED: LiteralString = f"""
     select job.*
     from vcs.code_import_machine as machine
     cross join lateral (
         ({_JOB} where {_ORDINARY} and coalesce(job.machine_id, 0) = machine.id {_PAGE})
         union all
+        ({_JOB} where {_REQUESTED} and coalesce(job.machine_id, 0) = machine.id {_PAGE})
+        union all
         ({_JOB} where {_ORDERED} and coalesce(job.machine_id, 0) = machine.id {_PAGE})
     ) as job
-    where not %(requested)s
-      and (%(machine_id)s::bigint is null or machine.id = %(machine_id)s::bigint)
-"""
-_ASKED_FOR: LiteralString = f"""
-    {_JOB} where {_REQUESTED}
-      and (%(states)s::text[] is null or job.state = any (%(states)s::text[]))
-      and (%(machine_id)s::bigint is null
-           or coalesce(job.machine_id, 0) = %(machine_id)s::bigint)
-    {_PAGE}
+    where %(machine_id)s::bigint is null or machine.id = %(machine_id)s::bigint
 """
 _RUNNING: LiteralString = f"""
     {_JOB} where job.state = 'running'
-      and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint)
-      and (not %(requested)s or job.requesting_user is not null)
-    {_PAGE}
+      and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint) {_PAGE}
 """
+_IN_STATE: dict[JobState, LiteralString] = {
+    "pending": _PENDING,
+    "scheduled": _SCHEDULED,
+    "running": _RUNNING,
+}
 _OF_AN_IMPORT: LiteralString = f"{_JOB} where job.code_import_id = %(code_import_id)s::bigint"
 _BY_ID: LiteralString = """
     select job.*
@@ -363,8 +363,11 @@ def jobs(
     elif code_import_id is not None:
         which = _OF_AN_IMPORT
     else:
-        wanted = set(states or get_args(JobState)) - ({"running"} if due else set())
-        which = _waiting_or_running(wanted, machine_id)
+        left_out = {"running"} if due else set()
+        wanted = [state for state in states or get_args(JobState) if state not in left_out]
+        which = " union all ".join(f"({_IN_STATE[state]})" for state in dict.fromkeys(wanted))
+        if not which:
+            return []
     return fetch_listing(
         conn,
         JobLine,
@@ -394,20 +397,6 @@ def jobs(
         after_id=after[1] if after else 0,
         limit=limit,
     )
-
-
-def _waiting_or_running(states: set[JobState], machine_id: int | None) -> LiteralString:
-    """Where jobs in these states are to be looked for; the first ones of each place."""
-    parts: list[LiteralString] = []
-    if "pending" in states and machine_id is None:
-        parts.append(_ANYWHERE)
-    if "scheduled" in states:
-        parts.append(_PINNED)
-    if "running" in states:
-        parts.append(_RUNNING)
-    if states != {"running"}:  # none at all, too: then there is nothing to be found
-        parts.append(_ASKED_FOR)
-    return " union all ".join(f"({part})" for part in parts)
 
 
 def assignments(conn: Connection[Any], hostname: str) -> list[Assignment]:

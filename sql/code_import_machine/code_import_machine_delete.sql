@@ -35,8 +35,8 @@ begin
           and schedule.state in ('pending', 'scheduled')
           and (
               (schedule.requesting_user is null and schedule.ordering is null)
-              or (schedule.requesting_user is null and schedule.ordering is not null)
-              or schedule.requesting_user is not null
+              or (schedule.requesting_user is not null and schedule.ordering is null)
+              or schedule.ordering is not null
           )
         order by schedule.code_import_id
         for no key update
