@@ -51,7 +51,7 @@ LASTING = 2.0
 """Seconds that a run of the steady day goes on for."""
 BYTES_AN_IMPORT = 3_000
 """On disk with a run, while the database is made; only to refuse a disk that is too small."""
-WAL_KEPT = 4 << 30
+MOST_WAL = 16 << 30
 SHARES = {"p50": 50.0, "p99": 99.0, "p99.9": 99.9}
 
 
@@ -150,7 +150,8 @@ def _plan(given: argparse.Namespace) -> Plan:
 def _too_small(directory: Path, plan: Plan) -> str | None:
     """What the disk lacks; None when there is room for everything."""
     cycles = plan.rate * 60 * plan.minutes
-    needed = BYTES_AN_IMPORT * sum(plan.sizes) + 1_500 * cycles + WAL_KEPT
+    data = BYTES_AN_IMPORT * sum(plan.sizes) + 1_500 * cycles
+    needed = data + min(MOST_WAL, 3 * data)
     free = shutil.disk_usage(directory).free
     if free >= needed:
         return None
@@ -384,6 +385,7 @@ class Bench:
 
     def _slots(self, name: str, options: dict[str, Any]) -> list[dict[str, Any]]:
         slots = []
+        every = max(min(round(60 / options["slot"]), options["slots"] // 3), 1)
         with self._machines("day", options) as drivers:
             before = grown(self.cluster, name)
             drivers.go()
@@ -392,7 +394,7 @@ class Bench:
                 after = grown(self.cluster, name)
                 slots.append(_slot(answers, before, after))
                 before = after
-                if number % 6 == 5:
+                if number % every == every - 1:
                     slots[-1]["tidied"] = self._tidy_up(name)
                 tell(_words(slots[-1], options["slot"]))
         return slots
