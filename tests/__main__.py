@@ -3,6 +3,7 @@
     python3 tests [ARGUMENTS OF PYTEST]     all tests and linters; for example -k claim, or -n0
     python3 tests matrix [ARGUMENTS]        the SQL on PostgreSQL 14 to 18
     python3 tests bench [--quick]           ours and other queues side by side
+    python3 tests bench scale [--quick]     as it grows to ten million, and for a steady day
     python3 tests bench NAME [ARGUMENTS]    another benchmark: tests/bench/NAME.py
 
 Needs Python 3.11 with venv, and git. Makes .venv, fetches pgTAP, starts its own servers, and
@@ -21,7 +22,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  (said in words, not in a tracebac
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
-BENCHES = ("queues", "worker")
+BENCHES = ("queues", "worker", "scale")
 # One process more than there are cores: many tests wait.
 PROCESSES = str(min((os.cpu_count() or 1) + 1, 6))
 PYTEST = ("-m", "pytest", "-n", PROCESSES, "--dist=worksteal")

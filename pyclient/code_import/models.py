@@ -86,7 +86,8 @@ class Job:
 
     columns: ClassVar[LiteralString] = (
         "id, date_created, code_import_id, machine_id, date_due, state, requesting_user,"
-        " ordering, heartbeat, logtail, date_started, kill_requested_by, again_requested_by"
+        " ordering, heartbeat, logtail, date_started, kill_requested_by, again_requested_by,"
+        " rcs_type"
     )
 
     id: int
@@ -108,6 +109,7 @@ class Job:
     kill_requested_by: str | None
     again_requested_by: str | None
     """Who gets a follow-up run as soon as this one ends."""
+    rcs_type: RcsType
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,6 @@ class Assignment(Job):
         " rcs_type, url, cvs_root, cvs_module, target"
     )
 
-    rcs_type: RcsType
     url: str | None
     cvs_root: str | None
     cvs_module: str | None

@@ -8,7 +8,7 @@ which (or, newest first, before which) the next page begins.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar, get_args
 
 from .models import (
     Assignment,
@@ -24,7 +24,7 @@ from .models import (
     ReviewStatus,
     Setting,
 )
-from .wire import fetch_all, fetch_maybe, fetch_value
+from .wire import fetch_all, fetch_listing, fetch_maybe, fetch_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,27 +153,100 @@ left join lateral (
 ) as job on true
 """
 
-_JOB_LINES: LiteralString = f"""
-select {JobLine.columns}
-from vcs.code_import_job as job
+# What waits lies in three indexes, by (machine that it is pinned to or 0, rcs_type, date_due, id):
+# ordinary jobs, requested ones, and those with an ordering. What runs lies in a fourth. So the head
+# of each range is read, and no more. The conditions are those of the indexes, word for word.
+
+_ORDINARY: LiteralString = """
+    job.state in ('pending', 'scheduled') and job.requesting_user is null and job.ordering is null
+"""
+_REQUESTED: LiteralString = """
+    job.state in ('pending', 'scheduled') and job.requesting_user is not null
+    and job.ordering is null
+"""
+_ORDERED: LiteralString = """
+    job.state in ('pending', 'scheduled') and job.ordering is not null
+"""
+_JOB: LiteralString = """
+    select job.id, job.date_created, job.code_import_id, job.machine_id, job.date_due, job.state,
+           job.requesting_user, job.ordering, job.heartbeat, job.date_started,
+           job.kill_requested_by, job.again_requested_by, job.rcs_type
+    from vcs.code_import_job as job
+"""
+_PAGE: LiteralString = """
+    and (job.date_due, job.id) > (%(after_due)s::timestamptz, %(after_id)s::bigint)
+    and (not %(due)s or job.date_due <= now())
+    and (not %(requested)s or job.requesting_user is not null)
+    order by job.date_due, job.id
+    limit %(limit)s
+"""
+_PENDING: LiteralString = f"""
+    select job.*
+    from (values ('git'), ('svn'), ('hg'), ('cvs'), ('bzr')) as type (rcs_type)
+    cross join lateral (
+        ({_JOB} where {_ORDINARY}
+            and coalesce(job.machine_id, 0) = 0 and job.rcs_type = type.rcs_type {_PAGE})
+        union all
+        ({_JOB} where {_REQUESTED}
+            and coalesce(job.machine_id, 0) = 0 and job.rcs_type = type.rcs_type {_PAGE})
+        union all
+        ({_JOB} where {_ORDERED}
+            and coalesce(job.machine_id, 0) = 0 and job.rcs_type = type.rcs_type {_PAGE})
+    ) as job
+"""
+_SCHEDULED: LiteralString = f"""
+    select job.*
+    from vcs.code_import_machine as machine
+    cross join lateral (
+        ({_JOB} where {_ORDINARY} and coalesce(job.machine_id, 0) = machine.id {_PAGE})
+        union all
+        ({_JOB} where {_REQUESTED} and coalesce(job.machine_id, 0) = machine.id {_PAGE})
+        union all
+        ({_JOB} where {_ORDERED} and coalesce(job.machine_id, 0) = machine.id {_PAGE})
+    ) as job
+    where %(machine_id)s::bigint is null or machine.id = %(machine_id)s::bigint
+"""
+_RUNNING: LiteralString = f"""
+    {_JOB} where job.state = 'running'
+      and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint) {_PAGE}
+"""
+_IN_STATE: dict[JobState, LiteralString] = {
+    "pending": _PENDING,
+    "scheduled": _SCHEDULED,
+    "running": _RUNNING,
+}
+_OF_AN_IMPORT: LiteralString = f"{_JOB} where job.code_import_id = %(code_import_id)s::bigint"
+_BY_ID: LiteralString = """
+    select job.*
+    from unnest(%(job_ids)s::bigint[]) as given (job_id)
+    cross join lateral vcs.code_import_job_get(given.job_id) as job
+"""
+
+_JOB_NAMES: LiteralString = """
 join lateral (
-    select imp.target, imp.rcs_type from vcs.code_import as imp where imp.id = job.code_import_id
+    select imp.target from vcs.code_import as imp where imp.id = job.code_import_id
 ) as imp on true
 left join lateral (
     select machine.hostname from vcs.code_import_machine as machine
     where machine.id = job.machine_id
 ) as machine on true
+order by job.date_due, job.id
 """
 
 _MACHINE_LINES: LiteralString = f"""
 select {MachineLine.columns}
 from vcs.code_import_machine as machine
-left join lateral (
-    select count(*) filter (where job.state = 'running') as running,
-           count(*) filter (where job.state = 'scheduled') as scheduled
+cross join lateral (
+    select count(*) as running
     from vcs.code_import_job as job
-    where job.machine_id = machine.id
-) as job on true
+    where job.state = 'running' and job.machine_id = machine.id
+) as run
+cross join lateral (
+    select count(*) as scheduled
+    from vcs.code_import_job as job
+    where coalesce(job.machine_id, 0) = machine.id and job.state in ('pending', 'scheduled')
+      and (({_ORDINARY}) or ({_ORDERED}) or ({_REQUESTED}))
+) as waiting
 """
 
 _NAMES: LiteralString = """
@@ -186,10 +259,32 @@ left join lateral (
 ) as machine on true
 """
 
+_NEWEST: LiteralString = """
+    order by record.id desc
+    limit %(limit)s
+"""
+_EVENTS: LiteralString = """
+    select record.*
+    from vcs.code_import_event as record
+    where (%(code_import_id)s::bigint is null
+           or record.code_import_id = %(code_import_id)s::bigint)
+      and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
+      and (%(person)s::text is null or record.person = %(person)s::text)
+      and (%(before)s::bigint is null or record.id < %(before)s::bigint)
+"""
+# Each type is a part, so that it is a range of an index in the order of ids, and named in it, so
+# that the planner knows how rare it is.
+_EVENTS_OF_TYPE: dict[EventType, LiteralString] = {
+    event_type: f"({_EVENTS} and record.event_type = '{event_type}' {_NEWEST})"
+    for event_type in get_args(EventType)
+}
+
 _RESULTS: LiteralString = f"""
 from (
     select result.*,
-           substring(right(result.log_excerpt, 2000) from '([^\\n]*)\\s*$') as last_line
+           reverse(split_part(
+               ltrim(reverse(right(result.log_excerpt, 2000)), E' \\t\\r\\n'), E'\\n', 1
+           )) as last_line
     from vcs.code_import_result as result
 ) as record
 {_NAMES}
@@ -214,7 +309,7 @@ def imports(
 ) -> list[ImportLine]:
     """Return imports by target: of any of these statuses and types, with ``text`` in their target
     or url. ``after`` is the target before this page."""
-    return fetch_all(
+    return fetch_listing(
         conn,
         ImportLine,
         _IMPORT_LINES
@@ -263,23 +358,34 @@ def jobs(
 ) -> list[JobLine]:
     """Return jobs by due date: ``due`` ones alone are those whose time has come and which do not
     run yet. ``after`` is the (date_due, id) before this page."""
-    after_due, after_id = after or (None, None)
-    return fetch_all(
+    if job_ids is not None:
+        which = _BY_ID
+    elif code_import_id is not None:
+        which = _OF_AN_IMPORT
+    else:
+        left_out = {"running"} if due else set()
+        wanted = [state for state in states or get_args(JobState) if state not in left_out]
+        which = " union all ".join(f"({_IN_STATE[state]})" for state in dict.fromkeys(wanted))
+        if not which:
+            return []
+    return fetch_listing(
         conn,
         JobLine,
-        _JOB_LINES
-        + """
-        where (%(job_ids)s::bigint[] is null or job.id = any (%(job_ids)s::bigint[]))
-          and (%(states)s::text[] is null or job.state = any (%(states)s::text[]))
-          and (%(code_import_id)s::bigint is null
-               or job.code_import_id = %(code_import_id)s::bigint)
-          and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint)
-          and (not %(due)s or (job.date_due <= now() and job.state <> 'running'))
-          and (not %(requested)s or job.requesting_user is not null)
-          and (%(after_due)s::timestamptz is null
-               or (job.date_due, job.id) > (%(after_due)s::timestamptz, %(after_id)s::bigint))
-        order by job.date_due, job.id
-        limit %(limit)s
+        f"""
+        select {JobLine.columns}
+        from (
+            select job.* from ({which}) as job
+            where (%(code_import_id)s::bigint is null
+                   or job.code_import_id = %(code_import_id)s::bigint)
+              and (%(states)s::text[] is null or job.state = any (%(states)s::text[]))
+              and (%(machine_id)s::bigint is null or job.machine_id = %(machine_id)s::bigint)
+              and (not %(due)s or (job.date_due <= now() and job.state <> 'running'))
+              and (not %(requested)s or job.requesting_user is not null)
+              and (job.date_due, job.id) > (%(after_due)s::timestamptz, %(after_id)s::bigint)
+            order by job.date_due, job.id
+            limit %(limit)s
+        ) as job
+        {_JOB_NAMES}
         """,
         job_ids=_array(job_ids),
         states=_array(states),
@@ -287,8 +393,8 @@ def jobs(
         machine_id=machine_id,
         due=due,
         requested=requested,
-        after_due=after_due,
-        after_id=after_id,
+        after_due=after[0] if after else "-infinity",
+        after_id=after[1] if after else 0,
         limit=limit,
     )
 
@@ -318,7 +424,7 @@ def machines(
     limit: int = 50,
 ) -> list[MachineLine]:
     """Return machines by hostname, with their counts. ``after`` is the one before this page."""
-    return fetch_all(
+    return fetch_listing(
         conn,
         MachineLine,
         _MACHINE_LINES
@@ -367,24 +473,17 @@ def events(
     limit: int = 50,
 ) -> list[EventLine]:
     """Return events, newest first. ``before`` is the id of the event before this page."""
-    return fetch_all(
+    which = _EVENTS
+    if event_types:
+        parts = " union all ".join(_EVENTS_OF_TYPE[one] for one in sorted(set(event_types)))
+        which = f"select record.* from ({parts}) as record"
+    return fetch_listing(
         conn,
         EventLine,
-        f"select {EventLine.columns} from vcs.code_import_event as record {_NAMES}"
-        """
-        where (%(code_import_id)s::bigint is null
-               or record.code_import_id = %(code_import_id)s::bigint)
-          and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
-          and (%(event_types)s::text[] is null
-               or record.event_type = any (%(event_types)s::text[]))
-          and (%(person)s::text is null or record.person = %(person)s::text)
-          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
-        order by record.id desc
-        limit %(limit)s
-        """,
+        f"select {EventLine.columns} from ({which} {_NEWEST}) as record {_NAMES}"
+        " order by record.id desc",
         code_import_id=code_import_id,
         machine_id=machine_id,
-        event_types=_array(event_types),
         person=person,
         before=before,
         limit=limit,
@@ -401,7 +500,7 @@ def results(
     limit: int = 50,
 ) -> list[ResultLine]:
     """Return results, newest first. ``before`` is the id of the result before this page."""
-    return fetch_all(
+    return fetch_listing(
         conn,
         ResultLine,
         f"select {ResultLine.columns} {_RESULTS}"

@@ -31,6 +31,14 @@ def fetch_all(
         return cur.execute(query, named or args, binary=True).fetchall()
 
 
+def fetch_listing(
+    conn: Connection[Any], cls: type[Row], query: LiteralString, **named: Any
+) -> list[Row]:
+    """Run a query whose best plan depends on what is asked: one that is planned each time."""
+    with typed_errors(), Cursor(conn, row_factory=rows_of(cls)) as cur:
+        return cur.execute(query, named, prepare=False, binary=True).fetchall()
+
+
 def fetch_maybe(
     conn: Connection[Any], cls: type[Row], query: LiteralString, *args: Any
 ) -> Row | None:

@@ -4,15 +4,13 @@
 create or replace view vcs.code_import_assignment as
 select
     job.*,
-    schedule.rcs_type,
     import.url,
     import.cvs_root,
     import.cvs_module,
     import.target
 from vcs.code_import_job as job
-join vcs._code_import_schedule as schedule on schedule.job_id = job.id
 join vcs._code_import as import on import.id = job.code_import_id
-where job.state = 'running' and schedule.state = 'running';
+where job.state = 'running';
 
 comment on view vcs.code_import_assignment is
     'The running jobs, each with the source and target of its import.';

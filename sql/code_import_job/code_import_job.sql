@@ -14,7 +14,8 @@ select
     case when schedule.state = 'running' then coalesce(tail.logtail, '') end as logtail,
     schedule.date_started,
     schedule.kill_requested_by,
-    schedule.again_requested_by
+    schedule.again_requested_by,
+    schedule.rcs_type
 from vcs._code_import_schedule as schedule
 left join vcs._code_import_logtail as tail on tail.job_id = schedule.job_id
 where schedule.job_id is not null;
@@ -41,3 +42,5 @@ comment on column vcs.code_import_job.kill_requested_by is
     'Who wants this run stopped; its next heartbeat answers stop.';
 comment on column vcs.code_import_job.again_requested_by is
     'Who asked for one more run while this one goes on.';
+comment on column vcs.code_import_job.rcs_type is
+    'The rcs_type of its import. Jobs of one type that wait lie in the order of their due dates.';

@@ -27,10 +27,17 @@ begin
         );
     end if;
 
+    -- What waits lies in three indexes, so it is asked for in three parts.
     for v_job in
         select schedule.job_id, schedule.ordering
         from vcs._code_import_schedule as schedule
-        where coalesce(schedule.machine_id, 0) = p_machine_id and schedule.state in ('pending', 'scheduled')
+        where coalesce(schedule.machine_id, 0) = p_machine_id
+          and schedule.state in ('pending', 'scheduled')
+          and (
+              (schedule.requesting_user is null and schedule.ordering is null)
+              or (schedule.requesting_user is not null and schedule.ordering is null)
+              or schedule.ordering is not null
+          )
         order by schedule.code_import_id
         for no key update
     loop

@@ -58,9 +58,9 @@ class Contender:
     version: str = ""
     modules: Path | None = field(default=None, repr=False)
 
-    def start(self, name: str, options: dict[str, Any]) -> Driver:
-        """Start a command of the driver."""
-        return Driver(self, name, options)
+    def start(self, name: str, options: dict[str, Any], patience: float = PATIENCE) -> Driver:
+        """Start a command of the driver, which is taken to hang after so many seconds."""
+        return Driver(self, name, options, patience)
 
     def run(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         """Run a command of the driver to its end, and return its answer."""
@@ -71,7 +71,13 @@ class Contender:
 class Driver:
     """A process that runs one command of a driver. Leaving it ends the process."""
 
-    def __init__(self, contender: Contender, name: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        contender: Contender,
+        name: str,
+        options: dict[str, Any],
+        patience: float = PATIENCE,
+    ) -> None:
         self.contender = contender
         environment = {**os.environ, "PYTHONPATH": str(TESTS), "NODE_NO_WARNINGS": "1"}
         if contender.modules is not None:
@@ -86,7 +92,7 @@ class Driver:
             cwd=TESTS,
             env=environment,
         )
-        self._limit = threading.Timer(PATIENCE, self._process.kill)
+        self._limit = threading.Timer(patience, self._process.kill)
         self._limit.daemon = True
         self._limit.start()
 

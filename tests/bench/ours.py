@@ -45,16 +45,27 @@ def prepare(options: dict[str, Any]) -> dict[str, Any]:
     schema.install(options["url"])
     with connect(options) as conn:
         for role, group in ((WORKER, "code_import_worker"), (OPERATOR, "code_import_operator")):
-            if not conn.execute("select from pg_roles where rolname = %s", [role]).fetchone():
+            found = conn.execute("select from pg_roles where rolname = %s", [role])
+            if found.fetchone() is None:
                 conn.execute(f"create role {role} login in role {group}".encode())
     return {}
 
 
 def fill(options: dict[str, Any]) -> dict[str, Any]:
-    """Register imports, run each once, and make them due again if asked for.
+    """Register imports, run each once, and make them due again if asked for."""
+    answer = register(options)
+    run_all(options)
+    if options.get("due", True):
+        with connect(options) as conn:  # as the owner of the tables: nobody else can
+            conn.execute(
+                "update vcs._code_import_schedule set date_due = date_due - interval '6h 1min'"
+                " where date_due > now()"
+            )
+    return answer
 
-    The first run of an import is unlike all others: it publishes.
-    """
+
+def register(options: dict[str, Any]) -> dict[str, Any]:
+    """Register imports, many in a call."""
     start = time.perf_counter()
     with connect(options, OPERATOR) as conn:
         first, last = options.get("first", 0), options.get("first", 0) + options["jobs"]
@@ -67,15 +78,7 @@ def fill(options: dict[str, Any]) -> dict[str, Any]:
             ]  # fmt: skip
             if refused:
                 raise RuntimeError(f"an import was refused: {refused[0]}")
-    registered = time.perf_counter() - start
-    _run_all(options)
-    if options.get("due", True):
-        with connect(options) as conn:  # as the owner of the tables: nobody else can
-            conn.execute(
-                "update vcs._code_import_schedule set date_due = date_due - interval '6h 1min'"
-                " where date_due > now()"
-            )
-    return {"registered_per_second": options["jobs"] / registered}
+    return {"registered_per_second": options["jobs"] / (time.perf_counter() - start)}
 
 
 def _import(number: int) -> dict[str, str]:
@@ -84,11 +87,16 @@ def _import(number: int) -> dict[str, str]:
     return {"target": name, "rcs_type": "git", "url": url}
 
 
-def _run_all(options: dict[str, Any]) -> None:
+def run_all(options: dict[str, Any]) -> dict[str, Any]:
+    """Run all that is due, once. The first run of an import is unlike all others: it publishes."""
+    machine = f"prepare{options.get('number', 0)}.example.org"
+    count = 0
     with connect(options, WORKER) as conn:
         client = Client(conn)
-        while runs := client.job_claim("prepare.example.org", 1000, 1000):
+        while runs := client.job_claim(machine, CHUNK // 10, CHUNK // 10):
             client.job_finish_many([run.id for run in runs], [STATUS] * len(runs))
+            count += len(runs)
+    return {"cycles": count}
 
 
 def connect(options: dict[str, Any], user: str | None = None) -> psycopg.Connection[Any]:
@@ -174,8 +182,7 @@ def request(options: dict[str, Any]) -> dict[str, Any]:
 
 def beat(options: dict[str, Any]) -> dict[str, Any]:
     """Say many times that some runs are alive, each time with another log tail."""
-    chance = random.Random(1)
-    tails = [_tail(chance, options["bytes"]) for _ in range(20)]
+    tails = [tail_of(number, options["bytes"]) for number in range(20)]
 
     def go_on(client: Client, beats: int) -> None:
         for number in range(beats):
@@ -193,7 +200,9 @@ def beat(options: dict[str, Any]) -> dict[str, Any]:
         return {"beats": options["beats"] * len(ids), "seconds": time.perf_counter() - start}
 
 
-def _tail(chance: random.Random, size: int) -> str:
+def tail_of(number: int, size: int) -> str:
+    """A log tail of so many bytes, another one for each number."""
+    chance = random.Random(number)
     lines = []
     while size > 0:
         number = chance.getrandbits(48)
@@ -207,6 +216,8 @@ COMMANDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "version": tell_version,
     "prepare": prepare,
     "fill": fill,
+    "register": register,
+    "run_all": run_all,
     "work": work,
     "answer_requests": answer_requests,
     "request": request,

@@ -67,46 +67,47 @@ FULL = Plan(99, 1.5, 7, 1.0, 3.0, 5, 400, 100)
 
 def main(argv: list[str]) -> int:
     """Measure, report, and return 0 when every promise is kept, else 1."""
-    options = _options(argv)
+    given = parser("", __doc__).parse_args(argv)
     environment.scrub()
     environment.hear_interrupts()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     start = time.monotonic()
     found, missing = contenders.peers(tell)
     try:
-        with cluster.cluster(options.directory, options.server) as running:
-            bench = Bench(running, QUICK if options.quick else FULL, found, missing)
+        with cluster.cluster(given.directory, given.server) as running:
+            bench = Bench(running, QUICK if given.quick else FULL, found, missing)
             result = bench.run()
     except (RuntimeError, NotToBeHad) as error:
         sys.exit(f"error: {error}")
-    result |= {"took": time.monotonic() - start, "quick": options.quick}
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{report(result)}\n\n{_draw(result, options.plot)}")
+    result |= {"took": time.monotonic() - start, "quick": given.quick}
+    if given.json is not None:
+        given.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"\n{report(result)}\n\n{draw(result, given.plot)}")
     print(f"Took {result['took']:.0f} s.")
     return 0 if all(bar.met for bar in bars(result)) else 1
 
 
-def _options(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python3 tests bench",
-        description=__doc__,
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser of the arguments that benchmarks of the database have in common."""
+    made = argparse.ArgumentParser(
+        prog=f"python3 tests bench {name}".rstrip(),
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", default=contenders.CACHE / "queues.png",
+    made.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
+    made.add_argument(
+        "--plot", type=Path, metavar="FILE", default=contenders.CACHE / f"{name or 'queues'}.png",
         help="the picture (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument(
+    made.add_argument(
         "--directory", type=Path, default=cluster.default_base(),
         help="where the server's files are put, and removed again (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument(
+    made.add_argument(
         "--server", type=int, metavar="MAJOR", help="which PostgreSQL of those that are here"
     )
-    return parser.parse_args(argv)
+    return made
 
 
 def tell(words: str) -> None:
@@ -114,14 +115,14 @@ def tell(words: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {words}", file=sys.stderr, flush=True)
 
 
-def _draw(result: dict[str, Any], picture: Path) -> str:
+def draw(result: dict[str, Any], picture: Path, script: str = "plot.py") -> str:
     """Draw the plot, and say where it is, or why there is none."""
     try:
         contenders.python_packages(["matplotlib"])
-        numbers = contenders.CACHE / "queues.json"
+        numbers = (contenders.CACHE / picture.name).with_suffix(".json")
         numbers.write_text(json.dumps(result))
-        script = Path(__file__).with_name("plot.py")
-        command = [str(contenders.python()), str(script), str(numbers), str(picture.resolve())]
+        program = Path(__file__).with_name(script)
+        command = [str(contenders.python()), str(program), str(numbers), str(picture.resolve())]
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
     except (NotToBeHad, OSError, subprocess.SubprocessError) as error:
         said = str(getattr(error, "stderr", "") or error).strip().splitlines() or ["?"]

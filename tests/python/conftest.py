@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pytest_postgresql.janitor import DatabaseJanitor
 
-from harness import debian, environment, servers
+from harness import debian, environment, grown, servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ HOME_VARIABLE = "CODE_IMPORT_TEST_HOME"
 SUPPORT = Path(__file__).parents[1] / "pgtap" / "support.sql"
 INSTALLED = "template_code_import"
 WITH_PGTAP = "template_pgtap"
+GROWN = "grown"
 
 _guard: pytest.StashKey[servers.Guard] = pytest.StashKey()
 _serial = count(1)
@@ -150,6 +151,17 @@ def tap_dsn(server: servers.Server) -> Iterator[str]:
     """A database with the schema and pgTAP, for files that roll back all they do."""
     with clone(server, WITH_PGTAP) as name:
         yield server.dsn(name)
+
+
+@pytest.fixture(scope="session")
+def grown_dsn(server: servers.Server) -> str:
+    """A database with tens of thousands of imports and results, for tests that roll back."""
+    with psycopg.connect(server.dsn(), autocommit=True) as conn:
+        conn.execute("select pg_advisory_lock(hashtext('grown'))")
+        if not _exists(conn, GROWN):
+            with _finished_as(conn, GROWN, INSTALLED) as name:
+                grown.fill(server.dsn(name))
+    return server.dsn(GROWN)
 
 
 @contextmanager

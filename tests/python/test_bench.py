@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import figures
+from bench import figures, scale, scale_report
 from bench.contenders import Contender, Driver, Drivers, NotToBeHad, ours
 from bench.report import WIDTH, bar, report
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RATES = {
     "code-import": [30_000.0, 31_000.0, 29_000.0],
@@ -148,6 +152,114 @@ def test_a_report_fits_a_terminal_and_tells_all(result: dict[str, Any]) -> None:
 )
 def test_a_bar_is_as_long_as_its_value(value: float, expected: str) -> None:
     assert bar(value, 4, 4) == expected
+
+
+# --- sizes, and the steady day -----------------------------------------------------------------
+
+
+@pytest.fixture
+def scaled() -> dict[str, Any]:
+    """A result of the benchmark of sizes, with every promise kept."""
+    times = {"p50": [1.0, 1.0, 1.0], "p99": [2.0, 9.0, 2.5], "p99.9": [5.0, 5.0, 5.0]}
+    calls = (*scale_report.CALLS, "due jobs")
+    counts = {"table": 2_000_000, "indexes": 1_000_000, "dead": 0, "autovacuums": 0}
+    names = (*scale_report.HOT, *scale_report.HISTORY)
+    call = {"p50": 1.0, "p99": 4.0}
+    slot = {
+        "cycles": 11_600, "claim": call, "heartbeat": call, "finish": call,
+        "lag": {"p50": 20.0, "p99": 180.0}, "table": 5e8, "indexes": 2e8, "dead": 3e5,
+        "autovacuums": 3, "history": 1e9, "wal": 2e7,
+    }  # fmt: skip
+    return {
+        "machine": {
+            "cpus": 2, "load_before": 0.1, "load_after": 2.2,
+            "filesystem": "ext4", "syncs_per_second": 8000.0,
+        },
+        "server": {"server_version": "18.4", "fsync": "on", "shared_buffers": "6026MB"},
+        "versions": {"code-import": "1.2.3"},
+        "missing": {},
+        "sizes": [10_000, 10_000_000],
+        "rounds": 3,
+        "samples": 300,
+        "filled": {
+            size: {
+                "connections": 2, "registered_per_second": 21_000.0, "results": int(size),
+                "relations": {name: dict(counts) for name in names},
+            }
+            for size in ("10000", "10000000")
+        },
+        "latency": {
+            call: {"10000": dict(times), "10000000": dict(times)} for call in calls
+        },
+        "reclaim": {"10000": [0.3, 0.3], "10000000": [0.4, 0.4]},
+        "day": {
+            "imports": 999_800, "interval": 862.1, "rate": 1159.8, "machines": 4, "batch": 50,
+            "lasting": 2.0, "slot": 10.0, "rush": 9_564.0,
+            "slots": [{**slot, "history": 1e9 + 7e6 * number} for number in range(180)],
+        },
+    }  # fmt: skip
+
+
+def test_a_report_of_sizes_fits_a_terminal_and_tells_all(scaled: dict[str, Any]) -> None:
+    said = scale_report.report(scaled)
+    assert max(map(len, said.splitlines())) <= WIDTH
+    for words in (
+        "10,000,000 imports",
+        "at 10M: times that at 10k",
+        "due jobs",
+        "8.2 times",
+        "met",
+    ):
+        assert words in said
+    assert "MISSED" not in said
+
+
+def test_every_promise_of_sizes_is_weighed(scaled: dict[str, Any]) -> None:
+    assert all(one.met for one in scale_report.bars(scaled))
+    scaled["filled"]["10000"]["registered_per_second"] = 7_000.0
+    scaled["latency"]["finish"]["10000000"]["p99"] = [4.0, 9.0, 5.0]
+    for slot in scaled["day"]["slots"][120:]:
+        slot["lag"] = {"p50": 900.0, "p99": 2_000.0}
+        slot["claim"] = {"p50": 1.0, "p99": 7.0}
+        slot["indexes"] = 4e8
+        slot["cycles"] = 9_000
+    assert [one.words for one in scale_report.bars(scaled) if not one.met] == [
+        "Imports registered in bulk, a second",
+        "finish, p99 at 10M: times that at 10k",
+        "Steady day: percent of what fell due done",
+        "Steady day: start after due at the end, p99, s",
+        "Steady day: claim, p99, last third / first",
+        "Steady day: bytes of indexes, last third / first",
+    ]
+
+
+def test_one_size_is_compared_with_nothing(scaled: dict[str, Any]) -> None:
+    scaled["sizes"] = [10_000]
+    assert not [one for one in scale_report.bars(scaled) if "times that" in one.words]
+
+
+def test_sizes_are_said_as_people_do() -> None:
+    assert scale._sizes("1M,10k") == [10_000, 1_000_000]
+    assert [scale_report.short(size) for size in (10_000, 2_500_000, 7)] == ["10k", "2.5M", "7"]
+    for words in ("10x", "", "9k"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            scale._sizes(words)
+
+
+def test_a_disk_that_is_too_small_is_refused_at_once(tmp_path: Path) -> None:
+    given = {"quick": False, "minutes": None, "rate": 1160.0}
+    plan = scale._plan(argparse.Namespace(**given, sizes=[10**12]))
+    said = scale._too_small(tmp_path, plan)
+    assert said is not None
+    assert "GB are needed" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([], "    "), ([0, 0], "▁▁  "), ([1, 2, 4, 8], "▂▃▅█"), ([1, 1, 8, 8, 4, 4, 0, 0], "▂█▅▁")],
+)
+def test_a_curve_begins_at_nothing(values: list[float], expected: str) -> None:
+    assert scale_report.curve(values, 4) == expected
 
 
 # --- drivers -----------------------------------------------------------------------------------

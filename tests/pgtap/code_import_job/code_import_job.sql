@@ -1,10 +1,11 @@
 begin;
-select plan(20);
+select plan(21);
 
 select columns_are('vcs', 'code_import_job', array[
     'id', 'date_created', 'code_import_id', 'machine_id', 'date_due', 'state', 'requesting_user',
     'ordering', 'heartbeat',
-    'logtail', 'date_started', 'kill_requested_by', 'again_requested_by'
+    'logtail', 'date_started', 'kill_requested_by', 'again_requested_by',
+    'rcs_type'
 ], 'a job has these columns');
 select col_type_is('vcs', 'code_import_job', name, type, format('%s is %s', name, type))
 from (values
@@ -14,7 +15,8 @@ from (values
     ('ordering', 'integer'),
     ('heartbeat', 'timestamp with time zone'), ('logtail', 'text'),
     ('date_started', 'timestamp with time zone'),
-    ('kill_requested_by', 'text'), ('again_requested_by', 'text')
+    ('kill_requested_by', 'text'), ('again_requested_by', 'text'),
+    ('rcs_type', 'text')
 ) as given (name, type);
 
 -- A whole life, seen through the view

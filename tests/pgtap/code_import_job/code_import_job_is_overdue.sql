@@ -15,7 +15,8 @@ cross join lateral (
     select row(
         stored.id, stored.date_created, stored.code_import_id, stored.machine_id, now() + given.due,
         stored.state, stored.requesting_user, stored.ordering, stored.heartbeat, stored.logtail,
-        stored.date_started, stored.kill_requested_by, stored.again_requested_by
+        stored.date_started, stored.kill_requested_by, stored.again_requested_by,
+        stored.rcs_type
     )::vcs.code_import_job as job
 ) as moved;
 
