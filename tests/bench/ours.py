@@ -8,6 +8,7 @@ This module is also the driver, run as the peers' drivers are.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import DuplicateObject, UniqueViolation
 
 from bench.peers.driving import Meter, say, wait_for_go
 from code_import import __version__, schema
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK = 10_000
 CHANNEL = "code_import_job_due"
-WORKER, OPERATOR = "bench_worker", "bench_operator"
+WORKER, OPERATOR, READER = "bench_worker", "bench_operator", "bench_reader"
 STATUS: Any = "success_nochange"
 
 
@@ -41,11 +43,12 @@ def tell_version(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(options: dict[str, Any]) -> dict[str, Any]:
-    """Install the schema, and make a worker and an operator."""
+    """Install the schema, and make a worker, an operator and a reader."""
     schema.install(options["url"])
     with connect(options) as conn:
-        for role, group in ((WORKER, "code_import_worker"), (OPERATOR, "code_import_operator")):
-            if not conn.execute("select from pg_roles where rolname = %s", [role]).fetchone():
+        for role in (WORKER, OPERATOR, READER):
+            group = role.replace("bench_", "code_import_")
+            with contextlib.suppress(DuplicateObject, UniqueViolation):  # as another made it
                 conn.execute(f"create role {role} login in role {group}".encode())
     return {}
 
@@ -62,7 +65,8 @@ def fill(options: dict[str, Any]) -> dict[str, Any]:
             end = min(begin + CHUNK, last)
             refused = [
                 row for row in Client(conn).new_many(
-                    [_import(number) for number in range(begin, end)], "bench"
+                    [_import(number) | options.get("also", {}) for number in range(begin, end)],
+                    "bench",
                 ) if row.error_code
             ]  # fmt: skip
             if refused:
@@ -85,10 +89,12 @@ def _import(number: int) -> dict[str, str]:
 
 
 def _run_all(options: dict[str, Any]) -> None:
+    left = options.get("runs", sys.maxsize)  # what is due again at once has no end
     with connect(options, WORKER) as conn:
         client = Client(conn)
-        while runs := client.job_claim("prepare.example.org", 1000, 1000):
+        while left and (runs := client.job_claim("prepare.example.org", 1000, min(left, 1000))):
             client.job_finish_many([run.id for run in runs], [STATUS] * len(runs))
+            left -= len(runs)
 
 
 def connect(options: dict[str, Any], user: str | None = None) -> psycopg.Connection[Any]:

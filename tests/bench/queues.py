@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -116,17 +115,7 @@ def tell(words: str) -> None:
 
 def _draw(result: dict[str, Any], picture: Path) -> str:
     """Draw the plot, and say where it is, or why there is none."""
-    try:
-        contenders.python_packages(["matplotlib"])
-        numbers = contenders.CACHE / "queues.json"
-        numbers.write_text(json.dumps(result))
-        script = Path(__file__).with_name("plot.py")
-        command = [str(contenders.python()), str(script), str(numbers), str(picture.resolve())]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    except (NotToBeHad, OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines() or ["?"]
-        return f"No picture: {said[-1]}"
-    return f"Picture: {picture}"
+    return contenders.draw(Path(__file__).with_name("plot.py"), result, picture)
 
 
 # --- the benchmark -----------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from bench.figures import CLASSES, bars, ratios, spread
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.figures import Bar
+
 WIDTH = 80
 HONESTY = """\
 A job of code-import is its full cycle: claim, result row, audit trail, and the
@@ -22,11 +24,18 @@ lock is not what is measured; a peer has as many as make it fastest.
 
 def report(result: dict[str, Any]) -> str:
     """The whole report."""
-    parts = (_where, _tried, _rates, _latency, _cycle, _heartbeats, _bars)
+    parts = (_introduction, _tried, _rates, _latency, _cycle, _heartbeats, _bars)
     return "\n\n".join("\n".join(part(result)) for part in parts)
 
 
-def _where(result: dict[str, Any]) -> Iterator[str]:
+def _introduction(result: dict[str, Any]) -> Iterator[str]:
+    yield from where(result)
+    yield ""
+    yield HONESTY.rstrip()
+
+
+def where(result: dict[str, Any]) -> Iterator[str]:
+    """What it was measured on, and what took part."""
     machine, server = result["machine"], dict(result["server"])
     yield f"PostgreSQL {server.pop('server_version')}, {machine['cpus']} processors for all of it"
     yield (
@@ -39,8 +48,6 @@ def _where(result: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<16} {version}"
     for name, reason in result["missing"].items():
         yield f"  {name:<16} left out: {reason}"[:WIDTH]
-    yield ""
-    yield HONESTY.rstrip()
 
 
 def _tried(result: dict[str, Any]) -> Iterator[str]:
@@ -101,8 +108,13 @@ def _heartbeats(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _bars(result: dict[str, Any]) -> Iterator[str]:
+    yield from promises(bars(result))
+
+
+def promises(all_bars: list[Bar]) -> Iterator[str]:
+    """A line for each promise, and whether it is kept."""
     yield "Promises"
-    for one in bars(result):
+    for one in all_bars:
         bound = f"{'≥' if one.at_least else '≤'} {one.bound:,g}"
         verdict = "met" if one.met else "MISSED"
         yield f"  {one.words:<48} {one.measured:>9,.2f} {bound:>10} {verdict:>8}"
