@@ -59,13 +59,12 @@ class Contender:
     modules: Path | None = field(default=None, repr=False)
 
     def start(self, name: str, options: dict[str, Any], patience: float = PATIENCE) -> Driver:
-        """Start a command of the driver, which is taken to hang after so many seconds."""
+        """Start a command of the driver, which is taken to hang after ``patience`` seconds."""
         return Driver(self, name, options, patience)
 
     def run(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         """Run a command of the driver to its end, and return its answer."""
-        with self.start(name, options) as driver:
-            return driver.answer()
+        return self.start(name, options).end()
 
 
 class Driver:
@@ -105,12 +104,17 @@ class Driver:
         self._process.communicate()
         self._errors.close()
 
-    def go(self) -> None:
-        """Let it begin, once it has said that it is ready."""
+    def go(self, word: str = "go") -> None:
+        """Let it begin, once it has said that it is ready; or tell it something else."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended; its answer says why
-            self._process.stdin.write("go\n")
+            self._process.stdin.write(f"{word}\n")
             self._process.stdin.flush()
+
+    def end(self) -> dict[str, Any]:
+        """Its only answer; then it has ended."""
+        with self:
+            return self.answer()
 
     def answer(self) -> dict[str, Any]:
         """Its next line; NotToBeHad with what it said instead."""
@@ -147,16 +151,16 @@ class Drivers:
         for driver in self.all:
             driver.__exit__()
 
-    def go(self) -> None:
-        """Let all of them begin."""
+    def go(self, word: str = "go") -> None:
+        """Let all of them begin, or tell them something else."""
         for driver in self.all:
-            driver.go()
+            driver.go(word)
 
 
 # --- ours --------------------------------------------------------------------------------------
 
 
-def ours() -> Contender:
+def ours(driver: str = "bench.ours") -> Contender:
     """The package of this checkout, driven by the interpreter that runs this."""
 
     def setting(batch: int, processes: int) -> Setting:
@@ -164,7 +168,7 @@ def ours() -> Contender:
 
     return Contender(
         "code-import",
-        [sys.executable, "-m", "bench.ours"],
+        [sys.executable, "-m", driver],
         {
             "batched": [setting(100, processes) for processes in (3, 2, 4)],
             "single": [setting(1, processes) for processes in (8, 10)],
@@ -176,13 +180,15 @@ def ours() -> Contender:
 # --- peers -------------------------------------------------------------------------------------
 
 
-def peers(tell: Any) -> tuple[list[Contender], dict[str, str]]:
+def peers(tell: Any, wanted: Sequence[str] | None = None) -> tuple[list[Contender], dict[str, str]]:
     """The peers that are here or can be fetched, and why others are left out."""
     CACHE.mkdir(parents=True, exist_ok=True)
     found: list[Contender] = []
     missing: dict[str, str] = {}
     for make in (_graphile_worker, _pg_boss, _pgqueuer, _procrastinate, _awa):
         contender, packages = make()
+        if wanted is not None and contender.name not in wanted:
+            continue
         tell(f"looking for {contender.name}")
         try:
             if not _is_fresh(contender):
@@ -256,6 +262,20 @@ def node_packages(contender: Contender, packages: Sequence[str]) -> None:
                 raise
         else:
             return
+
+
+def draw(script: Path, result: dict[str, Any], picture: Path) -> str:
+    """Draw a result by a script that the peers' interpreter runs; say where, or why not."""
+    try:
+        python_packages(["matplotlib"])
+        numbers = CACHE / f"{script.stem}.json"
+        numbers.write_text(json.dumps(result))
+        command = [str(python()), str(script), str(numbers), str(picture.resolve())]
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    except (NotToBeHad, OSError, subprocess.SubprocessError) as error:
+        said = str(getattr(error, "stderr", "") or error).strip().splitlines() or ["?"]
+        return f"No picture: {said[-1]}"
+    return f"Picture: {picture}"
 
 
 def _quietly(command: list[str], cwd: Path | None = None) -> None:

@@ -8,6 +8,7 @@ This module is also the driver, run as the peers' drivers are.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import DuplicateObject, UniqueViolation
 
 from bench.peers.driving import Meter, say, wait_for_go
 from code_import import __version__, schema
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 CHUNK = 10_000
 CHANNEL = "code_import_job_due"
-WORKER, OPERATOR = "bench_worker", "bench_operator"
+WORKER, OPERATOR, READER = "bench_worker", "bench_operator", "bench_reader"
 STATUS: Any = "success_nochange"
 
 
@@ -41,12 +43,12 @@ def tell_version(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def prepare(options: dict[str, Any]) -> dict[str, Any]:
-    """Install the schema, and make a worker and an operator."""
+    """Install the schema, and make a worker, an operator and a reader."""
     schema.install(options["url"])
     with connect(options) as conn:
-        for role, group in ((WORKER, "code_import_worker"), (OPERATOR, "code_import_operator")):
-            found = conn.execute("select from pg_roles where rolname = %s", [role])
-            if found.fetchone() is None:
+        for role in (WORKER, OPERATOR, READER):
+            group = role.replace("bench_", "code_import_")
+            with contextlib.suppress(DuplicateObject, UniqueViolation):  # as another made it
                 conn.execute(f"create role {role} login in role {group}".encode())
     return {}
 
@@ -73,7 +75,8 @@ def register(options: dict[str, Any]) -> dict[str, Any]:
             end = min(begin + CHUNK, last)
             refused = [
                 row for row in Client(conn).new_many(
-                    [_import(number) for number in range(begin, end)], "bench"
+                    [_import(number) | options.get("also", {}) for number in range(begin, end)],
+                    "bench",
                 ) if row.error_code
             ]  # fmt: skip
             if refused:
@@ -88,12 +91,16 @@ def _import(number: int) -> dict[str, str]:
 
 
 def run_all(options: dict[str, Any]) -> dict[str, Any]:
-    """Run all that is due, once. The first run of an import is unlike all others: it publishes."""
+    """Run all that is due, once; or so many, since what is due again at once has no end.
+
+    The first run of an import is unlike all others: it publishes.
+    """
     machine = f"prepare{options.get('number', 0)}.example.org"
+    most = options.get("runs", sys.maxsize)
     count = 0
     with connect(options, WORKER) as conn:
         client = Client(conn)
-        while runs := client.job_claim(machine, CHUNK // 10, CHUNK // 10):
+        while runs := client.job_claim(machine, CHUNK // 10, min(most - count, CHUNK // 10)):
             client.job_finish_many([run.id for run in runs], [STATUS] * len(runs))
             count += len(runs)
     return {"cycles": count}

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> int:
     result |= {"took": time.monotonic() - start, "quick": given.quick}
     if given.json is not None:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{report(result)}\n\n{draw(result, given.plot)}")
+    print(f"\n{report(result)}\n\n{_draw(result, given.plot)}")
     print(f"Took {result['took']:.0f} s.")
     return 0 if all(bar.met for bar in bars(result)) else 1
 
@@ -115,19 +114,9 @@ def tell(words: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {words}", file=sys.stderr, flush=True)
 
 
-def draw(result: dict[str, Any], picture: Path, script: str = "plot.py") -> str:
+def _draw(result: dict[str, Any], picture: Path) -> str:
     """Draw the plot, and say where it is, or why there is none."""
-    try:
-        contenders.python_packages(["matplotlib"])
-        numbers = (contenders.CACHE / picture.name).with_suffix(".json")
-        numbers.write_text(json.dumps(result))
-        program = Path(__file__).with_name(script)
-        command = [str(contenders.python()), str(program), str(numbers), str(picture.resolve())]
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
-    except (NotToBeHad, OSError, subprocess.SubprocessError) as error:
-        said = str(getattr(error, "stderr", "") or error).strip().splitlines() or ["?"]
-        return f"No picture: {said[-1]}"
-    return f"Picture: {picture}"
+    return contenders.draw(Path(__file__).with_name("plot.py"), result, picture)
 
 
 # --- the benchmark -----------------------------------------------------------------------------

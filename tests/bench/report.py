@@ -24,18 +24,18 @@ lock is not what is measured; a peer has as many as make it fastest.
 
 def report(result: dict[str, Any]) -> str:
     """The whole report."""
-    parts = (_where, _tried, _rates, _latency, _cycle, _heartbeats, _promises)
+    parts = (_introduction, _tried, _rates, _latency, _cycle, _heartbeats, _bars)
     return "\n\n".join("\n".join(part(result)) for part in parts)
 
 
-def _where(result: dict[str, Any]) -> Iterator[str]:
+def _introduction(result: dict[str, Any]) -> Iterator[str]:
     yield from where(result)
     yield ""
     yield HONESTY.rstrip()
 
 
 def where(result: dict[str, Any]) -> Iterator[str]:
-    """The machine, the server with its settings, and the versions."""
+    """What it was measured on, and what took part."""
     machine, server = result["machine"], dict(result["server"])
     yield f"PostgreSQL {server.pop('server_version')}, {machine['cpus']} processors for all of it"
     yield (
@@ -107,14 +107,14 @@ def _heartbeats(result: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _promises(result: dict[str, Any]) -> Iterator[str]:
-    return promises(bars(result))
+def _bars(result: dict[str, Any]) -> Iterator[str]:
+    yield from promises(bars(result))
 
 
-def promises(found: Iterable[Bar]) -> Iterator[str]:
-    """Each promise, what was measured, and whether it is kept."""
+def promises(all_bars: Iterable[Bar]) -> Iterator[str]:
+    """A line for each promise, and whether it is kept."""
     yield "Promises"
-    for one in found:
+    for one in all_bars:
         bound = f"{'≥' if one.at_least else '≤'} {one.bound:,g}"
         verdict = "met" if one.met else "MISSED"
         yield f"  {one.words:<48} {one.measured:>9,.2f} {bound:>10} {verdict:>8}"

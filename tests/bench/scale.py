@@ -24,13 +24,14 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import cluster, contenders
 from bench.contenders import Contender, NotToBeHad
 from bench.figures import percentile, rate
 from bench.ours import OPERATOR, STATUS, WORKER, connect, tail_of
-from bench.queues import draw, parser, tell
+from bench.queues import parser, tell
 from bench.scale_report import HISTORY, HOT, bars, report
 from code_import import reading
 from code_import.client import Client
@@ -38,7 +39,6 @@ from harness import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bench.cluster import Cluster
 
@@ -96,9 +96,13 @@ def main(argv: list[str]) -> int:
     result |= {"took": time.monotonic() - start, "quick": given.quick}
     if given.json is not None:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"\n{report(result)}\n\n{draw(result, given.plot, 'scale_plot.py')}")
+    print(f"\n{report(result)}\n\n{_draw(result, given.plot)}")
     print(f"Took {result['took']:.0f} s.")
     return 0 if all(bar.met for bar in bars(result)) else 1
+
+
+def _draw(result: dict[str, Any], picture: Path) -> str:
+    return contenders.draw(Path(__file__).with_name("scale_plot.py"), result, picture)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

@@ -131,6 +131,10 @@ class Errand(Watcher):
                 started += database.ask(partial(wish.start, machine=machine))
         return Found(started, LOOK_AGAIN if self._open() else ASK_AT_LEAST)
 
+    def heard(self, notifications: int) -> float | None:
+        """Ask at once: what was said may be about a wish."""
+        return 0.0
+
     def started(self, assignment: Assignment) -> None:
         """Remember that it is ours."""
         self._wishes[assignment.code_import_id].is_ours = True

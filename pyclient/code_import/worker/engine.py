@@ -224,11 +224,11 @@ class Worker:
             return min([*times, *self._lease_ends(), self._reconnect_at])
         if self._runs:
             times.append(self._beat_at)
-        if self._room():
-            times.append(self._find_at)
+            times.append(self._settings_at + ASK_AT_LEAST)
+        times.append(self._find_at if self._room() else self._reclaim_at)
         if self._options.listen:
             times.append(self._listener.next_attempt)
-        return min([*times, self._settings_at + ASK_AT_LEAST, self._reclaim_at, self._tidy_at])
+        return min([*times, self._tidy_at])
 
     def _attend(self) -> None:
         """Everything that needs the database, most urgent first. Raises psycopg.Error."""
@@ -236,8 +236,8 @@ class Worker:
             if now() < self._reconnect_at:
                 return
             self._reconnect()
-        elif now() >= self._settings_at + ASK_AT_LEAST:
-            self._read_settings()
+        elif self._runs:
+            self._refresh_settings()
         while self._untold:
             self._tell(self._untold[0])
         if self._runs and (now() >= self._beat_at or any(run.confirming for run in self._runs)):
@@ -280,9 +280,12 @@ class Worker:
             return 0
         return self._options.limit - len(self._runs)
 
-    def _wake(self) -> None:
-        if self._trouble.failures == 0:
-            self._find_at = min(self._find_at, self._found_at + WAKE_SPACING)
+    def _wake(self, notifications: int) -> None:
+        """Ask soon, if it is for this worker to. None at all: there may have been many."""
+        delay = self._work.heard(notifications) if notifications else 0.0
+        if delay is not None and self._trouble.failures == 0:
+            soon = max(now() + delay, self._found_at + WAKE_SPACING)
+            self._find_at = min(self._find_at, soon)
 
     def _find(self) -> None:
         """Take what there is room for. What cannot be started is given back, after some rest."""
@@ -290,6 +293,8 @@ class Worker:
         self._reclaim_at = self._found_at + ASK_AT_LEAST
         found = self._work.find(self._database, self._room())
         self._found_nothing = not found.assignments
+        if found.assignments:
+            self._refresh_settings()
         started = [self._start(assignment) for assignment in found.assignments]
         if all(started):
             self._trouble.reset()
@@ -322,8 +327,13 @@ class Worker:
         self._watcher.started(assignment)
         return True
 
+    def _refresh_settings(self) -> None:
+        """Read them again when they are old: an idle worker has no use for them."""
+        if now() >= self._settings_at + ASK_AT_LEAST:
+            self._read_settings()
+
     def _read_settings(self) -> None:
-        self._settings = self._database.ask(settings)
+        self._settings = self._database.look(settings)
         self._settings_at = now()
         self._database.patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, self._settings.lease / 4))
 
@@ -451,7 +461,7 @@ class Worker:
     def _keep_up(self) -> None:
         """Reclaim for the fleet while there is no room to claim, and tidy up now and then."""
         with contextlib.suppress(NotAllowed):
-            if now() >= self._reclaim_at:
+            if not self._room() and now() >= self._reclaim_at:
                 self._reclaim_at = now() + spread(ASK_AT_LEAST)
                 self._database.call(lambda client: client.job_reclaim_stale())
             if now() >= self._tidy_at:

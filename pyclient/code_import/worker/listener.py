@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 class Listener:
     """A connection of its own that listens, and calls ``on_wake`` when work may be due.
 
-    It calls it after each LISTEN too, for what was said while nobody listened; a burst of
-    notifications is one call.
+    A burst of notifications is one call with their number. It is called after each LISTEN too,
+    with 0: nobody knows what was said while nobody listened.
     """
 
     def __init__(
         self,
         connect: Callable[[], psycopg.Connection[Any]],
         selector: BaseSelector,
-        on_wake: Callable[[], None],
+        on_wake: Callable[[int], None],
     ) -> None:
         self._connect = connect
         self._selector = selector
@@ -72,13 +72,13 @@ class Listener:
         self._conn = conn
         self.next_attempt = inf
         self._backoff.reset()
-        self._on_wake()
+        self._on_wake(0)
 
     def _hear(self) -> None:
         assert self._conn is not None
         try:
-            if sum(1 for _ in self._conn.notifies(timeout=0)):
-                self._on_wake()
+            if notifications := sum(1 for _ in self._conn.notifies(timeout=0)):
+                self._on_wake(notifications)
         except psycopg.Error as err:
             self._lost(err)
 

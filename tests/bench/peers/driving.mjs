@@ -60,6 +60,48 @@ export class Meter {
   }
 }
 
+const STEP = Math.log(1.05);
+const LEAST = 1e-5;
+
+/** What happened in each second of the clock that all drivers read, as bench/series.py says. */
+export class Recorder {
+  rows = {};
+
+  row() {
+    return (this.rows[Math.floor(Number(process.hrtime.bigint() / 1000000n) / 1000)] ??= [0, {}]);
+  }
+
+  count(jobs = 1) {
+    this.row()[0] += jobs;
+  }
+
+  took(seconds) {
+    const step = Math.max(0, Math.ceil(Math.log(Math.max(seconds, LEAST) / LEAST) / STEP));
+    const [, steps] = this.row();
+    steps[step] = (steps[step] ?? 0) + 1;
+  }
+}
+
+/**
+ * Keep enough jobs waiting: add some when fewer than LOW are left, until a line says stop. A line
+ * "tell" is answered with what there is by then.
+ */
+export async function feedUntilStopped(recorder, have, done, add) {
+  let added = have;
+  let stopped = false;
+  process.stdin.on("data", (line) => {
+    if (String(line).trim() === "tell") say({ seconds: recorder.rows });
+    else stopped = true;
+  });
+  while (!stopped) {
+    if (added - done() < LOW) added += await add();
+    else await sleep(0.02);
+  }
+  return { seconds: recorder.rows };
+}
+
+const LOW = 20000;
+
 /** Run the command that the arguments name, answer, and end without waiting for anything. */
 export async function drive(commands) {
   const [name, options] = process.argv.slice(2);

@@ -4,7 +4,7 @@
 // (none: each is fetched by itself); complete_delay, the milliseconds that a completion waits for
 // others (none: each is written by itself); pool, the number of connections.
 
-import { Meter, drive, load, now, sleep, version, waitForGo } from "./driving.mjs";
+import { Meter, Recorder, drive, feedUntilStopped, load, now, sleep, version, waitForGo } from "./driving.mjs";
 
 const CHUNK = 10000;
 const silent = { error: console.error, warn() {}, info() {}, debug() {} };
@@ -33,6 +33,11 @@ async function withUtils(options, act) {
   return {};
 }
 
+async function addJobs(utils, size = 2000) {
+  await utils.addJobs(Array.from({ length: size }, () => ({ identifier: "task", payload: {} })));
+  return size;
+}
+
 async function start(options, task) {
   const { run } = await load("graphile-worker");
   return await run({ preset: await preset(options), noHandleSignals: true, taskList: { task } });
@@ -51,10 +56,7 @@ await drive({
   fill: (options) =>
     withUtils(options, async (utils) => {
       for (let start = 0; start < options.jobs; start += CHUNK) {
-        const size = Math.min(CHUNK, options.jobs - start);
-        await utils.addJobs(
-          Array.from({ length: size }, () => ({ identifier: "task", payload: {} })),
-        );
+        await addJobs(utils, Math.min(CHUNK, options.jobs - start));
       }
     }),
 
@@ -64,6 +66,32 @@ await drive({
     await waitForGo();
     await start(options, () => meter.count());
     return await meter.watch(options);
+  },
+
+  // As work, for as long as wanted: as many jobs are added as are done. When each is fetched by
+  // itself, its worker says when it asks and when it has got one.
+  async press(options) {
+    const recorder = new Recorder();
+    const asked = new Map();
+    let done = 0;
+    await load("graphile-worker");
+    await waitForGo();
+    const runner = await start(options, () => {
+      done += 1;
+      recorder.count();
+    });
+    if (!options.local_queue) {
+      runner.events.on("worker:getJob:start", ({ worker }) => asked.set(worker.workerId, now()));
+      runner.events.on("job:start", ({ worker }) => {
+        if (asked.has(worker.workerId)) recorder.took(now() - asked.get(worker.workerId));
+        asked.delete(worker.workerId);
+      });
+    }
+    let answer;
+    await withUtils(options, async (utils) => {
+      answer = await feedUntilStopped(recorder, options.jobs, () => done, () => addJobs(utils));
+    });
+    return answer;
   },
 
   // From before a job is added to the start of its task, each when the worker is at rest.

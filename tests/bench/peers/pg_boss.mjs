@@ -3,7 +3,9 @@
 // Settings: batch, how many jobs a fetch takes; loops, how many fetch side by side;
 // partition, whether the queue has a table of its own.
 
-import { QUEUE, Meter, drive, load, sleep, version, waitForGo } from "./driving.mjs";
+import {
+  QUEUE, Meter, Recorder, drive, feedUntilStopped, load, now, sleep, version, waitForGo,
+} from "./driving.mjs";
 
 const CHUNK = 5000;
 
@@ -20,6 +22,32 @@ async function open({ url, loops = 2, ...options }, more) {
   await boss.start();
   return boss;
 }
+
+async function insert(boss, name, size = 2000) {
+  const jobs = Array.from({ length: size }, () => ({ name, data: null }));
+  await (boss.insert.length === 1 ? boss.insert(jobs) : boss.insert(name, jobs));
+  return size;
+}
+
+/** Fetch and complete in loops; tells how many jobs were done, and how long each fetch took. */
+function cycle(boss, name, { loops, batch }, count, took = () => {}) {
+  for (let loop = 0; loop < loops; loop++) {
+    (async () => {
+      for (;;) {
+        const start = now();
+        const jobs = await boss.fetch(name, { batchSize: batch });
+        took(now() - start);
+        if (jobs.length === 0) await sleep(0.01);
+        else {
+          await boss.complete(name, jobs.map((job) => job.id));
+          count(jobs.length);
+        }
+      }
+    })();
+  }
+}
+
+const queue = ({ partition }) => (partition ? `${QUEUE}-partition` : QUEUE);
 
 await drive({
   version: async () => version("pg-boss"),
@@ -42,8 +70,7 @@ await drive({
     for (const name of [QUEUE, `${QUEUE}-partition`]) {
       for (let start = 0; start < options.jobs; start += CHUNK) {
         const size = Math.min(CHUNK, options.jobs - start);
-        const jobs = Array.from({ length: size }, () => ({ name, data: null }));
-        await (boss.insert.length === 1 ? boss.insert(jobs) : boss.insert(name, jobs));
+        await insert(boss, name, size);
       }
     }
     await boss.stop({ graceful: false });
@@ -53,20 +80,23 @@ await drive({
   async work(options) {
     const meter = new Meter();
     const boss = await open(options, { migrate: false });
-    const name = options.partition ? `${QUEUE}-partition` : QUEUE;
     await waitForGo();
-    for (let loop = 0; loop < options.loops; loop++) {
-      (async () => {
-        for (;;) {
-          const jobs = await boss.fetch(name, { batchSize: options.batch });
-          if (jobs.length === 0) await sleep(0.01);
-          else {
-            await boss.complete(name, jobs.map((job) => job.id));
-            meter.count(jobs.length);
-          }
-        }
-      })();
-    }
+    cycle(boss, queue(options), options, (jobs) => meter.count(jobs));
     return await meter.watch(options);
+  },
+
+  // As work, for as long as wanted: as many jobs are added as are done.
+  async press(options) {
+    const recorder = new Recorder();
+    let done = 0;
+    const boss = await open({ ...options, loops: options.loops + 1 }, { migrate: false });
+    const name = queue(options);
+    const count = (jobs) => {
+      done += jobs;
+      recorder.count(jobs);
+    };
+    await waitForGo();
+    cycle(boss, name, options, count, (seconds) => recorder.took(seconds));
+    return await feedUntilStopped(recorder, options.jobs, () => done, () => insert(boss, name));
   },
 });
