@@ -22,6 +22,8 @@
 \ir install/migrate.sql
 \set migration 0006.code-import-setting
 \ir install/migrate.sql
+\set migration 0007.history-by-time
+\ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
 \ir errors.sql
@@ -97,7 +99,12 @@
 \ir code_import_job/code_import_job_reclaim_stale.sql
 
 -- Upkeep
+\ir upkeep/_partition.sql
+\ir upkeep/_make_partitions.sql
+\ir upkeep/_keep_results.sql
+\ir upkeep/_drop_partitions.sql
 \ir upkeep/code_import_tidy_up.sql
+\ir upkeep/_first_partitions.sql
 \ir code_import_api.sql
 
 -- What is no longer listed goes; then who may do what.

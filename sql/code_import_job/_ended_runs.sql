@@ -15,7 +15,7 @@ returns table (
     date_started timestamptz, date_ended timestamptz, date_successful timestamptz,
     failures integer, reclaims integer, turns_failing boolean, next_due timestamptz,
     reclaim_event_id bigint, publish_event_id bigint, modify_event_id bigint,
-    result_id bigint, next_job_id bigint
+    result_id bigint, result_number integer, next_job_id bigint
 )
 language plpgsql
 volatile
@@ -96,6 +96,7 @@ begin
         end,
         case when run.turns_failing then nextval('vcs._code_import_event_id_seq') end,
         nextval('vcs._code_import_event_id_seq'),
+        run.result_count + 1,
         case when run.next_due is not null then nextval('vcs._code_import_job_id_seq') end
     from dated as run;
 end;
