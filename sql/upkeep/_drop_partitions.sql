@@ -80,7 +80,7 @@ declare
     v_rows    tid[];
     v_count   bigint;
 begin
-    execute format('select array(select ctid from vcs.%I where %I < $1 limit 1000)', v_default, p_key)
+    execute format('select array(select ctid from vcs.%I where %I < $1 limit 10000)', v_default, p_key)
     into v_rows using p_oldest;
     if v_rows = '{}' then
         return 0;
