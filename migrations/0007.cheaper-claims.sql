@@ -23,7 +23,8 @@ create type vcs._ended_run as (
     status              text,
     requesting_user     text,
     again_requested_by  text,
-    logtail             text
+    logtail             text,
+    result_number       integer
 );
 
 alter table vcs._code_import_schedule

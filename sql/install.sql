@@ -24,6 +24,8 @@
 \ir install/migrate.sql
 \set migration 0007.cheaper-claims
 \ir install/migrate.sql
+\set migration 0008.history-by-time
+\ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
 \ir errors.sql
@@ -101,7 +103,12 @@
 \ir code_import_job/code_import_job_reclaim_stale.sql
 
 -- Upkeep
+\ir upkeep/_partition.sql
+\ir upkeep/_make_partitions.sql
+\ir upkeep/_keep_results.sql
+\ir upkeep/_drop_partitions.sql
 \ir upkeep/code_import_tidy_up.sql
+\ir upkeep/_first_partitions.sql
 \ir code_import_api.sql
 
 -- What is no longer listed goes; then who may do what.

@@ -577,7 +577,8 @@ class Client:
     def tidy_up(self) -> Tidied:
         """Remove what retention no longer keeps, and take silent machines offline; bounded.
 
-        Returns how much it removed; call it again until that is nothing.
+        Returns what it did; while ``partitions_due`` is not 0, there is more to do. Others wait
+        for the history until the transaction of this call has ended.
         """
         return fetch_one(
             self._conn, Tidied, f"select {Tidied.columns} from vcs.code_import_tidy_up()"

@@ -250,11 +250,20 @@ class JobDirective:
 
 @dataclass(frozen=True, slots=True)
 class Tidied:
-    """How much ``tidy_up`` removed, and how many silent machines it took offline."""
+    """What ``tidy_up`` did to the history, and how many silent machines it took offline."""
 
-    columns: ClassVar[LiteralString] = "events, results, log_files, machines"
+    columns: ClassVar[LiteralString] = (
+        "partitions_made, partitions_dropped, partitions_due, results_kept, rows_deleted,"
+        " rows_astray, machines"
+    )
 
-    events: int
-    results: int
-    log_files: int
+    partitions_made: int
+    partitions_dropped: int
+    partitions_due: int
+    """Past their retention, and there still."""
+    results_kept: int
+    """Moved out of a partition that is due, being among the newest of their import."""
+    rows_deleted: int
+    rows_astray: int
+    """In a partition for times that have none: something is wrong."""
     machines: int

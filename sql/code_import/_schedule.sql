@@ -11,7 +11,10 @@ as $$
 begin
     return p_schedule.rcs_type in ('git', 'svn', 'hg', 'cvs', 'bzr')
         and p_schedule.review_status in ('new', 'invalid', 'reviewed', 'suspended', 'failing')
-        and least(p_schedule.consecutive_failure_count, p_schedule.consecutive_reclaim_count) >= 0
+        and least(
+            p_schedule.consecutive_failure_count, p_schedule.consecutive_reclaim_count,
+            p_schedule.result_count
+        ) >= 0
         and case
             when p_schedule.state is null then num_nonnulls(
                 p_schedule.job_id, p_schedule.date_created, p_schedule.date_due,

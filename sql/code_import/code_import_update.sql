@@ -44,7 +44,8 @@ begin
     from vcs.code_import as import
     where import.id = p_code_import_id;
     return query
-    select event.* from vcs.code_import_event as event where event.id = v_event_id;
+    select event.* from vcs._code_import_event as event
+    where event.id = v_event_id and event.date_created = now();
 end;
 $$;
 

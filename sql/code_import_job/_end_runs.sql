@@ -22,14 +22,17 @@ begin
     if v_next.is_told then
         perform vcs._tell_ends(v_ended);
     end if;
+    -- Filed by the clock: however old this transaction is, nothing comes to lie among what tidy-up
+    -- has looked through.
     insert into vcs._code_import_result (
-        id, date_created, code_import_id, machine_id, job_id, start_event_id,
-        log_file_id, date_job_started, status, requesting_user, log_excerpt
+        id, date_filed, date_created, code_import_id, machine_id, job_id, start_event_id,
+        log_file_id, date_job_started, result_number, status, requesting_user, log_excerpt
     )
     select
-        run.result_id, run.date_ended, run.code_import_id, run.machine_id, run.job_id,
-        run.start_event_id, run.log_file_id, run.date_started, run.status,
-        run.requesting_user, coalesce(run.logtail, '')
+        run.result_id, greatest(run.date_ended, clock_timestamp()), run.date_ended,
+        run.code_import_id, run.machine_id, run.job_id, run.start_event_id, run.log_file_id,
+        run.date_started, run.result_number, run.status, run.requesting_user,
+        coalesce(run.logtail, '')
     from unnest(v_ended) as run;
     if v_next.has_logtail then
         delete from vcs._code_import_logtail as tail
@@ -74,6 +77,7 @@ begin
             start_event_id = null,
             ordering = null,
             is_pinned = false,
+            result_count = schedule.result_count + 1,
             is_due_after_run = false,
             kill_requested_by = null,
             again_requested_by = null

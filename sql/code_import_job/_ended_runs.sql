@@ -112,7 +112,8 @@ begin
             run.status,
             run.requesting_user,
             run.again_requested_by,
-            tail.logtail
+            tail.logtail,
+            run.result_count + 1
         )::vcs._ended_run
         from dated as run
         left join vcs._code_import_logtail as tail on tail.job_id = run.job_id

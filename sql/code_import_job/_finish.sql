@@ -116,6 +116,9 @@ begin
     return exists (
         select from vcs._code_import_log_file as file
         where file.id = p_log_file_id and file.job_id = p_job_id
+          and file.date_created >= (
+              select run.date_started from vcs._code_import_schedule as run where run.job_id = p_job_id
+          )
     );
 end;
 $$;

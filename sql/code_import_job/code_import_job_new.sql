@@ -40,6 +40,7 @@ begin
             select result.date_created
             from vcs._code_import_result as result
             where result.code_import_id = p_code_import_id
+              and result.date_filed >= v_schedule.date_last_started
             order by result.id desc
             limit 1
         )),

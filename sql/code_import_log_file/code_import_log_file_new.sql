@@ -8,17 +8,20 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_limit bigint := vcs._number_setting('log_file_limit');
-    v_id    bigint;
+    v_limit    bigint := vcs._number_setting('log_file_limit');
+    v_schedule vcs._code_import_schedule;
+    v_id       bigint;
 begin
     if p_content is null then
         perform vcs._refuse_null('code_import_log_file', 'content');
     end if;
-    perform vcs._lock_run(p_job_id);
+    v_schedule := vcs._lock_run(p_job_id);
 
-    insert into vcs._code_import_log_file as file (date_created, job_id, content)
+    insert into vcs._code_import_log_file as file (id, date_created, job_id, content)
     values (
-        now(),
+        nextval('vcs._code_import_log_file_id_seq'),
+        -- However old this transaction is: a log is looked for from the start of its run on.
+        greatest(now(), v_schedule.date_started),
         p_job_id,
         substring(p_content from greatest(octet_length(p_content) - v_limit, 0)::integer + 1)
     )

@@ -9,11 +9,16 @@ select
     result.job_id,
     result.requesting_user,
     result.log_excerpt,
-    (
-        select file.id
-        from vcs._code_import_log_file as file
-        where file.id = result.log_file_id
-    ) as log_file_id,
+    -- Looked for in the time of the run alone, with a day for clocks that are put right.
+    case
+        when result.log_file_id is not null then (
+            select file.id
+            from vcs._code_import_log_file as file
+            where file.id = result.log_file_id
+              and file.date_created >= result.date_job_started
+              and file.date_created <= result.date_filed + interval '24 h'
+        )
+    end as log_file_id,
     result.status,
     result.date_job_started,
     result.date_created - result.date_job_started as job_duration

@@ -1,137 +1,98 @@
 -- Drop what is past its retention, and take silent machines offline. Bounded, so that it can be
--- called often; several callers at once skip what another has locked.
+-- called often. Of several callers at once, one does the partitions.
 
 create or replace function vcs.code_import_tidy_up()
-returns table (events bigint, results bigint, log_files bigint, machines bigint)
+returns table (
+    partitions_made bigint, partitions_dropped bigint, partitions_due bigint,
+    results_kept bigint, rows_deleted bigint, rows_astray bigint, machines bigint
+)
 language plpgsql
 volatile
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_rows_at_once constant integer := 10000;
+    v_is_mine boolean := pg_try_advisory_xact_lock(hashtextextended('code_import.history', 0));
 begin
-    results := vcs._tidy_results(c_rows_at_once);
-    events := vcs._tidy_events(c_rows_at_once);
-    log_files := vcs._tidy_log_files(c_rows_at_once / 10);
+    select 0, 0, 0, 0, 0, 0 into
+        partitions_made, partitions_dropped, partitions_due, results_kept, rows_deleted, rows_astray;
+    if v_is_mine then
+        select told.* into results_kept, rows_deleted, rows_astray from vcs._tidy_rows() as told;
+    end if;
     machines := vcs._tidy_machines();
+    -- What keeps others out of the history comes last, and ends with this transaction.
+    if v_is_mine then
+        select told.* into partitions_made, partitions_dropped, partitions_due
+        from vcs._tidy_partitions() as told;
+    end if;
     return next;
 end;
 $$;
 
 comment on function vcs.code_import_tidy_up() is
-$$Delete what is past its retention, and return how much it was.
+$$Make partitions ahead, drop what is past its retention; return how much.
 
+Bounded: while partitions_due is not nothing, there is more to do. In a transaction of its own:
+until that ends, others wait for the history. rows_astray lie where no partition was made.
 state   online or quiescing -> offline, for a machine silent longer than machine_silent_after
 event   offline, with the reason watchdog$$;
 
--- A result is kept while it is young or among the newest of a living import. Its start and
--- finish are events: they stay as rows for as long as events do.
-create or replace function vcs._tidy_results(p_limit integer)
-returns bigint
+create or replace function vcs._tidy_rows(
+    out results_kept bigint,
+    out rows_deleted bigint,
+    out rows_astray  bigint
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_kept         bigint := vcs._number_setting('results_kept');
-    v_oldest       timestamptz := vcs._plus(now(), - vcs._interval_setting('result_retention'));
-    v_oldest_event timestamptz := vcs._plus(now(), - vcs._interval_setting('event_retention'));
-    v_count        bigint;
+    v_history record;
+    v_oldest  timestamptz;
 begin
-    with old as materialized (
-        select result.id
-        from vcs._code_import_result as result
-        where result.date_created < v_oldest
-          and (
-              not exists (select from vcs._code_import as import where import.id = result.code_import_id)
-              or (
-                  select count(*)
-                  from (
-                      select from vcs._code_import_result as newer
-                      where newer.code_import_id = result.code_import_id and newer.id > result.id
-                      limit v_kept
-                  ) as kept
-              ) >= v_kept
-          )
-        order by result.id
-        limit p_limit
-        for update skip locked
-    ),
-    gone as (
-        delete from vcs._code_import_result as result
-        using old
-        where result.id = old.id
-        returning result.*
-    ),
-    kept_events as (
-        insert into vcs._code_import_event
-            (id, date_created, event_type, code_import_id, machine_id, data)
-        select event.*
-        from gone
-        cross join lateral (
-            values
-                (gone.start_event_id, gone.date_job_started, 'start', gone.code_import_id, gone.machine_id,
-                    jsonb_build_object('job_id', gone.job_id)),
-                (gone.id, gone.date_created, 'finish', gone.code_import_id, gone.machine_id,
-                    jsonb_build_object('job_id', gone.job_id, 'status', gone.status))
-        ) as event (id, date_created, event_type, code_import_id, machine_id, data)
-        where event.date_created >= v_oldest_event
-    )
-    select count(*) into v_count from gone;
-    return v_count;
+    results_kept := 0;
+    rows_deleted := 0;
+    rows_astray := 0;
+    for v_history in select history.* from vcs._history() as history loop
+        continue when not vcs._mend_history(v_history.parent);
+        v_oldest := vcs._plus(now(), - v_history.retention);
+        rows_deleted := rows_deleted + vcs._tidy_default(v_history.parent, v_history.key, v_oldest);
+        rows_astray := rows_astray + vcs._astray(v_history.parent);
+        if v_history.parent = '_code_import_result' then
+            rows_deleted := rows_deleted
+                + vcs._sweep_kept_results(v_oldest, clock_timestamp() + interval '0.5 s');
+            results_kept := vcs._keep_results(v_oldest, clock_timestamp() + interval '2 s');
+        end if;
+    end loop;
 end;
 $$;
 
-create or replace function vcs._tidy_events(p_limit integer)
-returns bigint
+create or replace function vcs._tidy_partitions(
+    out partitions_made    bigint,
+    out partitions_dropped bigint,
+    out partitions_due     bigint
+)
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_oldest timestamptz := vcs._plus(now(), - vcs._interval_setting('event_retention'));
-    v_count  bigint;
+    v_history record;
+    v_oldest  timestamptz;
 begin
-    with old as materialized (
-        select event.id
-        from vcs._code_import_event as event
-        where event.date_created < v_oldest
-        order by event.id
-        limit p_limit
-        for update skip locked
-    )
-    delete from vcs._code_import_event as event
-    using old
-    where event.id = old.id;
-    get diagnostics v_count = row_count;
-    return v_count;
-end;
-$$;
-
-create or replace function vcs._tidy_log_files(p_limit integer)
-returns bigint
-language plpgsql
-volatile
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_oldest timestamptz := vcs._plus(now(), - vcs._interval_setting('log_retention'));
-    v_count  bigint;
-begin
-    with old as materialized (
-        select file.id
-        from vcs._code_import_log_file as file
-        where file.date_created < v_oldest
-        order by file.date_created
-        limit p_limit
-        for update skip locked
-    )
-    delete from vcs._code_import_log_file as file
-    using old
-    where file.id = old.id;
-    get diagnostics v_count = row_count;
-    return v_count;
+    partitions_made := 0;
+    partitions_dropped := 0;
+    partitions_due := 0;
+    for v_history in select history.* from vcs._history() as history loop
+        v_oldest := vcs._plus(now(), - v_history.retention);
+        partitions_made := partitions_made
+            + vcs._make_partitions(v_history.parent, v_history.key, v_history.retention);
+        partitions_dropped := partitions_dropped + vcs._drop_partitions(v_history.parent, v_oldest);
+        partitions_due := partitions_due + (
+            select count(*) from vcs._partitions(v_history.parent) as part
+            where part.is_ours and part.upper_bound <= v_oldest
+        );
+    end loop;
 end;
 $$;
 

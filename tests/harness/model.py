@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 SECOND = timedelta(seconds=1)
 LONGEST = timedelta(days=3650)
 MACHINE_LAG = 10 * SECOND
+WIDTH = timedelta(hours=25)
+"""How much longer than its retention something may be there."""
 
 Caller = Literal["operator", "worker", "other_worker"]
 WORKER_CALLS = frozenset(
@@ -187,6 +189,9 @@ class Settings:
     machine_silent_after: timedelta | None = None
 
 
+Dated = TypeVar("Dated", Result, LogFile, Event)
+
+
 @dataclass
 class Model:
     """All imports, machines, results, logs and events."""
@@ -203,6 +208,8 @@ class Model:
     serials: int = 0
     woken: bool = False
     """Whether the transaction that goes on wakes workers."""
+    doubtful: list[Result | LogFile | Event] = field(default_factory=list)
+    """What retention may have removed: history goes by whole partitions, a day wide at most."""
     has_forgotten: bool = False
     """Whether retention has removed any history."""
 
@@ -961,22 +968,47 @@ class Model:
 
     configured: dict[str, str | None] = field(default_factory=dict)
 
-    def tidy_up(self) -> tuple[int, int, int]:
-        """Returns how many results and logs went, and how many machines were silent."""
-        events = len(self.events)
+    def tidy_up(self) -> int:
+        """Returns how many machines were silent."""
+        self.doubtful = []
         results = self._tidy_results()
-        self._tidy_events()
-        self.has_forgotten |= results > 0 or len(self.events) < events
-        kept = [log for log in self.logs if log.date_created >= self._ago("log_retention")]
-        logs = len(self.logs) - len(kept)
-        self.logs = kept
+        events = self._tidy_events()
+        self.has_forgotten |= results + events > 0
+        self.logs = self._kept(self.logs, self._ago("log_retention"))
         machines = 0
         for machine in self.machines:
             if machine.state != "offline" and self._is_silent(machine):
                 machine.state = "offline"
                 self._tell("offline", machine=machine, data={"reason": "watchdog"})
                 machines += 1
-        return results, logs, machines
+        return machines
+
+    def forget(self, results: set[int], logs: set[int], events: set[int]) -> None:
+        """Of what is doubtful, forget what is not among these."""
+        gone = [
+            thing
+            for thing in self.doubtful
+            for there in [
+                results
+                if isinstance(thing, Result)
+                else logs
+                if isinstance(thing, LogFile)
+                else events
+            ]
+            if thing.id not in there
+        ]
+        self.results = [thing for thing in self.results if thing not in gone]
+        self.logs = [thing for thing in self.logs if thing not in gone]
+        self.events = [thing for thing in self.events if thing not in gone]
+        self.has_forgotten |= any(not isinstance(thing, LogFile) for thing in gone)
+        self.doubtful = []
+
+    def _kept(self, things: list[Dated], oldest: datetime) -> list[Dated]:
+        """Those that are there still, and those that may be."""
+        self.doubtful += [
+            thing for thing in things if oldest - WIDTH <= thing.date_created < oldest
+        ]
+        return [thing for thing in things if thing.date_created >= oldest - WIDTH]
 
     def _is_silent(self, machine: Machine) -> bool:
         """One that was put online just now is given the time to be heard."""
@@ -1001,25 +1033,34 @@ class Model:
                 for other in self.results
             )
 
-        gone = [
+        free = [
             result
             for result in self.results
-            if result.date_created < self._ago("result_retention")
-            and (result.code_import.is_deleted or newer(result) >= self.settings.results_kept)
+            if result.code_import.is_deleted or newer(result) >= self.settings.results_kept
         ]
+        # Starts and finishes are read from the results: these stay as long as events do.
+        oldest = min(self._ago("result_retention"), self._ago("event_retention"))
+        kept = self._kept(free, oldest)
+        gone = [result for result in free if result not in kept]
         self.results = [result for result in self.results if result not in gone]
         return len(gone)
 
-    def _tidy_events(self) -> None:
+    def _tidy_events(self) -> int:
         """Old events go, but for the starts and finishes of runs that are still told of."""
+        doubtful = {thing.job for thing in self.doubtful if isinstance(thing, Result)}
         told = {result.job for result in self.results}
         told |= {job for _, job in self.jobs() if job.state == "running"}
-        self.events = [
+        runs = [
             event
             for event in self.events
-            if event.date_created >= self._ago("event_retention")
-            or (event.event_type in ("start", "finish") and event.job in told)
+            if event.event_type in ("start", "finish") and event.job in told
         ]
+        self.doubtful += [event for event in runs if event.job in doubtful]
+        others = [event for event in self.events if event not in runs]
+        kept = self._kept(others, self._ago("event_retention"))
+        gone = [event for event in others if event not in kept]
+        self.events = [event for event in self.events if event not in gone]
+        return len(gone)
 
 
 CHANGEABLE = (

@@ -130,6 +130,59 @@ returns timestamptz language sql immutable as $$
     select (p_instant at time zone 'UTC' + p_interval) at time zone 'UTC';
 $$;
 
+-- A partition of an hour for a time that has none.
+create function make_room(p_parent text, p_instant timestamptz) returns void language plpgsql as $$
+declare
+    v_hour timestamptz := date_trunc('hour', p_instant, 'UTC');
+begin
+    if not exists (
+        select from vcs._partitions(p_parent)
+        where lower_bound <= p_instant and p_instant < upper_bound
+    ) then
+        perform set_config('role', 'code_import_owner', true);
+        perform vcs._add_partition(p_parent, v_hour, v_hour + interval '1 hour');
+        perform set_config('role', 'none', true);
+    end if;
+end;
+$$;
+
+-- Make what an import has behind it older; it comes to lie in partitions of its time.
+create function age(p_code_import_id bigint, p_by interval) returns void language plpgsql as $$
+declare
+    v_instant timestamptz;
+begin
+    foreach v_instant in array array(
+        select date_filed - p_by from vcs._code_import_result
+        where code_import_id = p_code_import_id and isfinite(date_filed)
+    ) loop
+        perform tap.make_room('_code_import_result', v_instant);
+    end loop;
+    foreach v_instant in array array(
+        select date_created - p_by from vcs._code_import_event
+        where code_import_id = p_code_import_id
+    ) loop
+        perform tap.make_room('_code_import_event', v_instant);
+    end loop;
+    foreach v_instant in array array(
+        select file.date_created - p_by from vcs._code_import_log_file as file
+        join vcs._code_import_result as result using (job_id)
+        where result.code_import_id = p_code_import_id
+    ) loop
+        perform tap.make_room('_code_import_log_file', v_instant);
+    end loop;
+
+    update vcs._code_import_log_file as file set date_created = file.date_created - p_by
+    from vcs._code_import_result as result
+    where result.job_id = file.job_id and result.code_import_id = p_code_import_id;
+    update vcs._code_import_event set date_created = date_created - p_by
+    where code_import_id = p_code_import_id;
+    update vcs._code_import_result
+    set date_filed = date_filed - p_by, date_created = date_created - p_by,
+        date_job_started = date_job_started - p_by
+    where code_import_id = p_code_import_id;
+end;
+$$;
+
 -- --- What happened ---------------------------------------------------------------------------
 
 -- Events are counted from here.

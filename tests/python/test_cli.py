@@ -318,6 +318,7 @@ def test_runs_are_given_back_and_reclaimed(cli: CommandLine, conn: psycopg.Conne
         "update vcs._code_import_schedule set date_started = date_started - interval '1 hour',"
         " heartbeat = heartbeat - interval '1 hour'"
     )
+    conn.execute("update vcs._code_import_machine set oldest_start = oldest_start - interval '1 h'")
     assert cli("job", "reclaimable").endswith("1 h\n")
     assert cli.json("job", "reclaimable")[0]["id"] == 3
     assert cli("job", "reclaim-stale", "--max-jobs", "5") == "1 reclaimed\n"
@@ -442,8 +443,11 @@ def test_settings_are_shown_set_and_restored(cli: CommandLine) -> None:
 
 
 def test_tidy_up_counts(cli: CommandLine) -> None:
-    assert cli("tidy-up") == "tidied up: 0 events, 0 results, 0 log files, 0 machines\n"
-    assert cli.json("tidy-up") == {"events": 0, "results": 0, "log_files": 0, "machines": 0}
+    assert cli("tidy-up") == (
+        "tidied up: 0 partitions made, 0 partitions dropped, 0 partitions due, 0 results kept,"
+        " 0 rows deleted, 0 rows astray, 0 machines\n"
+    )
+    assert set(cli.json("tidy-up").values()) == {0}
 
 
 def test_the_api_is_listed(cli: CommandLine) -> None:

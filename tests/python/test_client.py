@@ -17,6 +17,7 @@ from code_import import reading
 from code_import.client import Client
 from code_import.models import Finished, JobDirective, Setting
 from code_import.wire import dump_json, duration, instant
+from harness.ageing import age
 
 if TYPE_CHECKING:
     from conftest import Connect
@@ -337,11 +338,10 @@ def test_configure_changes_a_setting_and_none_restores_it(client: Client) -> Non
 def test_tidy_up_counts_what_it_removed(client: Client, conn: psycopg.Connection[Any]) -> None:
     imp = client.new("alice", "project/repo", "git", URL)
     client.delete(imp.id, "alice")
-    client.configure("event_retention", "1 s", "alice")
-    conn.execute("update vcs._code_import_event set date_created = now() - interval '40 days'")
-    assert client.tidy_up().events > 0
+    age(conn, timedelta(days=40))
+    assert client.tidy_up().partitions_dropped == 1
     tidied = client.tidy_up()
-    assert (tidied.results, tidied.log_files, tidied.machines) == (0, 0, 0)
+    assert (tidied.partitions_dropped, tidied.partitions_due, tidied.rows_astray) == (0, 0, 0)
 
 
 def test_numbers_out_of_range_are_refused_as_such(client: Client) -> None:

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 pytestmark = effort.marks()
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-LATER = [5 * SECOND, 30 * SECOND, 6 * MINUTE, HOUR, 4 * HOUR, DAY, 31 * DAY]
+LATER = [5 * SECOND, 30 * SECOND, 6 * MINUTE, HOUR, 4 * HOUR, DAY, 32 * DAY]
 Pick = tuple[str, int]
 """Which of the things of a kind."""
 HOSTNAMES = ("anvil", "bellows", "crucible")
@@ -231,6 +231,10 @@ class Play(RuleBasedStateMachine):
         jobs = self._rows(models.Job, "code_import_job")
         logs = self._rows(models.LogFile, "code_import_log_file")
         results = self._rows(models.Result, "code_import_result")
+        events = self._rows(models.Event, "code_import_event")
+        self.model.forget(
+            *({row.id for row in rows} for rows in (results, logs, events))  # type: ignore[attr-defined]
+        )
         self._learn(imports, machines, jobs, logs, results)
         model = self.model
         assert imports == [import_row(one, model) for one in model.living()]
@@ -243,7 +247,7 @@ class Play(RuleBasedStateMachine):
             for log in model.logs
         ]
         assert results == [result_row(result, model) for result in model.results]
-        self._compare_events()
+        self._compare_events(events)
 
     def _compare_machines(self, machines: list[models.Machine]) -> None:
         """Their heartbeats may lag; how far they do is learned."""
@@ -286,8 +290,7 @@ class Play(RuleBasedStateMachine):
             if thing.id is None:
                 thing.id = next(new)
 
-    def _compare_events(self) -> None:
-        rows = self._rows(models.Event, "code_import_event")
+    def _compare_events(self, rows: list[models.Event]) -> None:
         for row in rows:
             if row.id not in self.known_events:
                 self._learn_event(row)
@@ -675,7 +678,7 @@ class Play(RuleBasedStateMachine):
     def configure(self, setting: tuple[str, str | None], person: str | None) -> None:
         self.call("operator", "configure", *setting, person)
 
-    @rule(caller=callers, later=st.sampled_from([timedelta(), 2 * HOUR, 31 * DAY]))
+    @rule(caller=callers, later=st.sampled_from([timedelta(), 2 * HOUR, 32 * DAY]))
     def tidy_up(self, caller: Caller, later: timedelta) -> None:
         self.let_time_pass(later)
         self.call(caller, "tidy_up")
@@ -724,6 +727,7 @@ def job_row(one: Import, job: Job) -> models.Job:
         job.date_started,
         job.kill_requested_by,
         job.again_requested_by,
+        one.rcs_type,
     )
 
 
@@ -808,7 +812,7 @@ def plain(answer: object) -> object:
         case models.JobDirective():
             return answer.job_id, answer.directive
         case models.Tidied():
-            return answer.results, answer.log_files, answer.machines
+            return answer.machines
         case dict():
             return "modify"
         case list():

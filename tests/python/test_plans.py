@@ -24,7 +24,7 @@ from code_import.models import Job
 from harness import grown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.sql
 
@@ -239,27 +239,6 @@ COMMANDS = (
     "result list --machine machine1.example.org", "result show project7/repository7",
 )  # fmt: skip
 
-NOT_YET = {
-    # Starts have no index by id, and so an event by its id is looked for in all results.
-    "the events of a machine, newest first", "the events, newest first",
-    "events", "events: the next page", "events: of a machine",
-    "event list", "event list --machine machine1.example.org",
-    "update", "update: the interval", "update: suspended", "set_url",
-    # Neither has the status of a result, nor the type of an event.
-    "event list --type kill", "result list --status failure",
-    "events: finishes", "results: of a rare status", "results: of a status that none has",
-    # It looks at all of history for what is too old.
-    "tidy_up",
-}  # fmt: skip
-"""What still walks through what grows."""
-
-
-def names(of: Iterable[str]) -> list[Any]:
-    """The names of these as parameters; a walk that has ended is to be taken off the list."""
-    mark = pytest.mark.xfail(raises=AssertionError, strict=False)  # it depends on the server
-    return [pytest.param(name, marks=[mark] if name in NOT_YET else []) for name in of]
-
-
 # --- how it is looked at -------------------------------------------------------------------------
 
 
@@ -361,23 +340,23 @@ def check(at: Asking, call: Callable[[Asking], object]) -> None:
     assert sum(counted.values()) <= MOST, (counted, *plans(at.conn, settled))
 
 
-@pytest.mark.parametrize("name", names(PEOPLE))
+@pytest.mark.parametrize("name", PEOPLE)
 def test_what_people_type(at: Asking, name: str) -> None:
     check(at, lambda at: at.sql(PEOPLE[name]))
 
 
-@pytest.mark.parametrize("name", names(READINGS))
+@pytest.mark.parametrize("name", READINGS)
 def test_what_the_package_reads(at: Asking, name: str) -> None:
     check(at, READINGS[name])
 
 
-@pytest.mark.parametrize("name", names(CALLS))
+@pytest.mark.parametrize("name", CALLS)
 def test_what_functions_do(at: Asking, name: str) -> None:
     counted = visits(at, CALLS[name])
     assert sum(counted.values()) <= MOST, counted
 
 
-@pytest.mark.parametrize("command", names(COMMANDS))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_what_the_command_line_asks(
     grown_dsn: str, sent: list[tuple[Any, Any]], command: str
 ) -> None:

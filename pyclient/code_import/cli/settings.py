@@ -72,7 +72,8 @@ def set_setting(session: Session, name: str, value: str | None, default: bool, p
 def tidy_up(session: Session) -> None:
     """Remove events, results and logs that are too old, and note silent machines.
 
-    Workers do this by themselves; so may pg_cron. Safe at any time, and in parallel.
+    Workers do this by themselves; so may pg_cron. Safe at any time, and in parallel. Rows astray
+    lie where no partition was made for their time: nobody tidied up for long, or a clock is wrong.
     """
     _, client = session.open()
     tidied = client.tidy_up()

@@ -1,48 +1,40 @@
 begin;
-select plan(26);
-
--- Make what an import has behind it older.
-create function pg_temp.age(p_import bigint, p_by interval) returns void language sql as $$
-    update vcs._code_import_result
-    set date_created = date_created - p_by, date_job_started = date_job_started - p_by
-    where code_import_id = p_import;
-    update vcs._code_import_event set date_created = date_created - p_by
-        where code_import_id = p_import;
-$$;
-create function pg_temp.tidied() returns text language sql as $$
-    select format('%s %s %s %s', events, results, log_files, machines)
-        from vcs.code_import_tidy_up();
-$$;
+select plan(27);
 
 select results_eq(
-    'select * from vcs.code_import_tidy_up()', $$ values (0::bigint, 0::bigint, 0::bigint,
-        0::bigint) $$,
+    'select * from vcs.code_import_tidy_up()',
+    $$ values (0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint, 0::bigint) $$,
     'where there is nothing to do it says so, in one row'
 );
 
 -- Results: young ones stay, and the newest five of a living import
 select let('import', an_import());
 select run_to(the('import'), 'success') from generate_series(1, 7);
-select pg_temp.age(the('import'), '29 days 23 h');
+select age(the('import'), '29 days 23 h');
 select vcs.code_import_tidy_up();
 select is(
     (select count(*) from vcs.code_import_result where code_import_id = the('import')), 7::bigint,
     'results of 29 days stay'
 );
 create temporary table newest as
-select id from vcs.code_import_result where code_import_id = the('import') order by id desc limit 5;
-select pg_temp.age(the('import'), '2 h');
-select is((select results from vcs.code_import_tidy_up()), 2::bigint,
-    'results of more than 30 days go');
+select * from vcs.code_import_result where code_import_id = the('import') order by id desc limit 5;
+select age(the('import'), '3 h');
+update newest set date_created = date_created - interval '3 h',
+    date_job_started = date_job_started - interval '3 h';
+select results_eq(
+    $$ select results_kept, partitions_due from vcs.code_import_tidy_up() $$,
+    $$ values (5::bigint, 0::bigint) $$,
+    'results of more than 30 days go with their partition'
+);
 select bag_eq(
-    $$ select id from vcs.code_import_result where code_import_id = the('import') $$,
-    'select id from newest', 'but for the newest five of a living import'
+    $$ select * from vcs.code_import_result where code_import_id = the('import') $$,
+    'select * from newest', 'but for the newest five of a living import, which stay as they are'
 );
 select set_to('results_kept', '2');
-select vcs.code_import_tidy_up();
-select is(
-    (select count(*) from vcs.code_import_result where code_import_id = the('import')), 2::bigint,
-    'how many is a setting'
+select is((select rows_deleted from vcs.code_import_tidy_up()), 3::bigint, 'how many is a setting');
+select bag_eq(
+    $$ select id from vcs.code_import_result where code_import_id = the('import') $$,
+    'select id from newest order by id desc limit 2', 'the others go'
 );
 select set_to('result_retention', '10 years');
 select set_to('results_kept', '0');
@@ -56,41 +48,48 @@ select set_to('results_kept', null);
 select let('deleted', an_import());
 select run_to(the('deleted'), 'success');
 select vcs.code_import_delete(the('deleted'));
-select pg_temp.age(the('deleted'), '31 days');
+select age(the('deleted'), '31 days');
 select vcs.code_import_tidy_up();
 select is_empty(
     $$ select * from vcs.code_import_result where code_import_id = the('deleted') $$,
     'of a deleted import none is kept'
 );
 
--- A result that goes leaves young events
+-- Starts and finishes are events
 select set_to('result_retention', '1 h');
 select set_to('results_kept', '1');
 select let('young', an_import());
 select run_to(the('young'), 'success') from generate_series(1, 2);
 create temporary table trail as select * from vcs.code_import_event
     where code_import_id = the('young');
-select pg_temp.age(the('young'), '2 h');
+select age(the('young'), '28 days');
 select vcs.code_import_tidy_up();
-select is(
-    (select count(*) from vcs.code_import_result where code_import_id = the('young')), 1::bigint,
-    'a result may go before its events'
-);
 select results_eq(
     $$ select id, event_type from vcs.code_import_event where code_import_id = the('young')
        order by id $$,
-    'select id, event_type from trail order by id', 'which stay, ids and all'
+    'select id, event_type from trail order by id',
+    'no result goes before the events that are read from it'
 );
+select set_to('event_retention', '1 day');
+select vcs.code_import_tidy_up();
+select bag_eq(
+    $$ select id, event_type from vcs.code_import_event where code_import_id = the('young') $$,
+    $$ (select id, event_type from trail where event_type = 'start' order by id desc limit 1)
+       union all (select id, event_type from trail where event_type = 'finish'
+       order by id desc limit 1) $$,
+    'and with a result that is kept stay those of its run'
+);
+select set_to('event_retention', null);
 select set_to('result_retention', null);
 select set_to('results_kept', null);
 
 -- Events
 select let('old', an_import('new'));
-select pg_temp.age(the('old'), '29 days 23 h');
+select age(the('old'), '29 days 23 h');
 select vcs.code_import_tidy_up();
 select isnt_empty($$ select * from vcs.code_import_event where code_import_id = the('old') $$,
     'events of 29 days stay');
-select pg_temp.age(the('old'), '2 h');
+select age(the('old'), '3 h');
 select vcs.code_import_tidy_up();
 select is_empty($$ select * from vcs.code_import_event where code_import_id = the('old') $$,
     'events of more than 30 days go');
@@ -98,7 +97,7 @@ select isnt_empty($$ select * from vcs.code_import where id = the('old') $$,
     'what they tell of stays');
 select let('long retention', an_import('new'));
 select set_to('event_retention', '90 days');
-select pg_temp.age(the('long retention'), '60 days');
+select age(the('long retention'), '60 days');
 select vcs.code_import_tidy_up();
 select isnt_empty(
     $$ select * from vcs.code_import_event where code_import_id = the('long retention') $$,
@@ -110,16 +109,14 @@ select let('logged', an_import());
 select let('job', a_run(the('logged')));
 select let('log', vcs.code_import_log_file_new(the('job'), 'x'));
 select vcs.code_import_job_finish(the('job'), 'success', the('log'));
-update vcs._code_import_log_file set date_created = now() - interval '29 days 23 h'
-    where id = the('log');
+select age(the('logged'), '29 days 23 h');
 select vcs.code_import_tidy_up();
 select is(
     (select log_file_id from vcs.code_import_result where job_id = the('job')), the('log'),
     'logs of 29 days stay'
 );
-update vcs._code_import_log_file set date_created = now() - interval '30 days 1 h'
-    where id = the('log');
-select is((select log_files from vcs.code_import_tidy_up()), 1::bigint,
+select age(the('logged'), '3 h');
+select cmp_ok((select partitions_dropped from vcs.code_import_tidy_up()), '>=', 1::bigint,
     'logs of more than 30 days go');
 select results_eq(
     $$ select status, log_file_id from vcs.code_import_result where job_id = the('job') $$,
