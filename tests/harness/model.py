@@ -985,18 +985,8 @@ class Model:
 
     def forget(self, results: set[int], logs: set[int], events: set[int]) -> None:
         """Of what is doubtful, forget what is not among these."""
-        gone = [
-            thing
-            for thing in self.doubtful
-            for there in [
-                results
-                if isinstance(thing, Result)
-                else logs
-                if isinstance(thing, LogFile)
-                else events
-            ]
-            if thing.id not in there
-        ]
+        there = {Result: results, LogFile: logs, Event: events}
+        gone = [thing for thing in self.doubtful if thing.id not in there[type(thing)]]
         self.results = [thing for thing in self.results if thing not in gone]
         self.logs = [thing for thing in self.logs if thing not in gone]
         self.events = [thing for thing in self.events if thing not in gone]

@@ -295,12 +295,15 @@ def old(conn: psycopg.Connection[Any]) -> int:
 def test_of_two_at_once_one_does_the_partitions(
     conn: psycopg.Connection[Any], connect: Connect
 ) -> None:
-    first, second = connect(autocommit=False), connect()
+    first, second, client = connect(autocommit=False), connect(), Client(conn)
     code_import_id = register(conn)
     run(conn, code_import_id)
     age(conn, 40 * DAY)
-    Client(conn).configure("machine_silent_after", "1 day", "ada")
-    first.execute("select pg_advisory_xact_lock(hashtextextended('code_import.history', 0))")
+    client.configure("event_retention", "60 days", "ada")
+    tidy(conn)
+    assert tidy(first)["partitions_due"] == 0
+    client.configure("event_retention", None, "ada")
+    client.configure("machine_silent_after", "1 day", "ada")
     second.execute(PATIENCE)
     done = tidy(second)
     assert (done["partitions_dropped"], done["machines"]) == (0, 1), "the other does the rest"
@@ -412,14 +415,17 @@ def test_a_run_is_filed_by_the_clock_however_old_its_transaction_is(
 def test_who_still_writes_into_an_old_partition_is_waited_for(
     conn: psycopg.Connection[Any], connect: Connect, old: int
 ) -> None:
-    late = connect(autocommit=False)
+    late, other = connect(autocommit=False), register(conn, "other")
     made = write_result(late, old, 40)
+    newest = write_result(conn, other, 40)
+    assert newest > made
     conn.execute(PATIENCE)
     assert tidy(conn)["partitions_due"] == 1, "that of the events may go"
     late.commit()
     done = tidy(conn)
-    assert (done["partitions_due"], done["results_kept"]) == (0, 5)
+    assert (done["partitions_due"], done["results_kept"]) == (0, 6)
     assert ids(conn, old)[-1] == made
+    assert ids(conn, other) == [newest]
 
 
 def test_what_came_after_a_partition_was_looked_through_is_found(

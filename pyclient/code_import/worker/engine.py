@@ -48,6 +48,8 @@ LEAST_BEAT = 1.0
 WAKE_SPACING = 0.25
 """However many notifications come, a worker asks no more often than this because of them."""
 TIDY_UP = 3_600.0
+TIDY_UP_MORE = 60.0
+"""While history is left that is past its retention, a worker goes on with it as soon as this."""
 RELEASE_GRACE = 3.0
 PATIENCE = 4
 """So many times in a row a worker is unable to start runs before it gives up."""
@@ -466,7 +468,8 @@ class Worker:
                 self._database.call(lambda client: client.job_reclaim_stale())
             if now() >= self._tidy_at:
                 self._tidy_at = now() + spread(TIDY_UP)
-                self._database.call(lambda client: client.tidy_up())
+                if self._database.call(lambda client: client.tidy_up()).partitions_due:
+                    self._tidy_at = now() + spread(TIDY_UP_MORE)
 
 
 def one_line(err: Exception) -> str:

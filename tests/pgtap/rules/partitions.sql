@@ -1,6 +1,6 @@
 -- The history lies in partitions that code_import_tidy_up makes and drops.
 begin;
-select plan(42);
+select plan(44);
 
 create function pg_temp.bounds(p_parent text)
 returns table (lower_bound timestamptz, upper_bound timestamptz) language sql as $$
@@ -122,6 +122,20 @@ select is(
 );
 select isnt_empty($$ select * from vcs.code_import_result where code_import_id = the('import') $$,
     'and nothing is lost');
+
+-- A clock was ahead
+select pg_temp.only('_code_import_log_file', '-1 day', '2 days');
+set local role code_import_owner;
+select vcs._add_partition('_code_import_log_file', today + interval '48 h', today + interval '240 h', true)
+from date_trunc('day', now(), 'UTC') as today;
+reset role;
+insert into vcs._code_import_log_file (id, date_created, job_id, content)
+values (0, now() + interval '6 days', 0, '');
+select vcs.code_import_tidy_up();
+select isnt_empty('select * from vcs.code_import_log_file where id = 0',
+    'what lies ahead of time is not lost');
+select pg_temp.whole('_code_import_log_file', 'and leaves no gap');
+delete from vcs._code_import_log_file;
 
 -- Retention is changed
 select set_to('event_retention', '2 days');
