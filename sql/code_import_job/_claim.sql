@@ -4,9 +4,9 @@
 -- index has it together with "due", "served by this worker" and "pinned here or nowhere", so
 -- each combination is a short range of one index, and the heads of the ranges are merged.
 
--- The first due jobs of each range, in no order: those of its own order that come before them, and of
--- the ordered ones all, which are not in the order of their index. Most of the time nothing that is
--- due is requested, ordered or pinned: then there is but one range for each type.
+-- The first due jobs of each range, and of the ordered ones all, which are not in the order of their
+-- index. Most of the time nothing that is due is requested, ordered or pinned: then there is but one
+-- range for each type.
 create or replace function vcs._due_jobs(
     p_machine_id bigint,
     p_rcs_types  text[],
@@ -14,7 +14,9 @@ create or replace function vcs._due_jobs(
     p_dates      timestamptz[],
     p_job_ids    bigint[]
 )
-returns table (lane integer, is_unasked boolean, ordering integer, date_due timestamptz, job_id bigint)
+returns table (
+    lane integer, is_unasked boolean, ordering integer, date_due timestamptz, job_id bigint
+)
 language plpgsql
 stable
 rows 100
@@ -28,7 +30,8 @@ begin
         where schedule.state in ('pending', 'scheduled')
           and num_nonnulls(schedule.requesting_user, schedule.ordering, schedule.machine_id) > 0
           and (schedule.date_due, schedule.job_id) >= (
-              least(p_dates[1], p_dates[2], p_dates[3]), least(p_job_ids[1], p_job_ids[2], p_job_ids[3])
+              least(p_dates[1], p_dates[2], p_dates[3]),
+              least(p_job_ids[1], p_job_ids[2], p_job_ids[3])
           )
           and schedule.date_due <= now()
     ) then
@@ -52,7 +55,9 @@ begin
             )
             union all
             (
-                select 2, schedule.requesting_user is null, schedule.ordering, schedule.date_due, schedule.job_id
+                select
+                    2, schedule.requesting_user is null,
+                    schedule.ordering, schedule.date_due, schedule.job_id
                 from vcs._code_import_schedule as schedule
                 where schedule.state in ('pending', 'scheduled')
                   and schedule.ordering is not null
@@ -85,7 +90,11 @@ $$;
 -- Lock up to max_jobs of the first due jobs and return their ids in the order of their turn.
 -- Others may be locking the same ones: look at twice as many each time, until enough are locked
 -- or no more are due.
-create or replace function vcs._lock_due_jobs(p_machine_id bigint, p_rcs_types text[], p_max_jobs integer)
+create or replace function vcs._lock_due_jobs(
+    p_machine_id bigint,
+    p_rcs_types  text[],
+    p_max_jobs   integer
+)
 returns bigint[]
 language plpgsql
 volatile
@@ -100,7 +109,10 @@ declare
 begin
     loop
         with head as materialized (
-            select due.* from vcs._due_jobs(p_machine_id, p_rcs_types, v_look, v_floor.dates, v_floor.job_ids) as due
+            select due.*
+            from vcs._due_jobs(
+                p_machine_id, p_rcs_types, v_look, v_floor.dates, v_floor.job_ids
+            ) as due
         ),
         first as materialized (
             select head.*

@@ -1,14 +1,14 @@
--- Where claims start to look while an old snapshot keeps the index entries of jobs that were claimed
--- long ago: walking past all of them is what makes other queues slow.
+-- Where claims start to look while an old snapshot keeps the index entries of jobs that were
+-- claimed long ago: walking past all of them is what makes other queues slow.
 --
--- Claims go through a range in the order of date_due, so the first job that was seen in it is a floor
--- for the next walk. It is a hint, which a session keeps for itself as a setting (a row would leave
--- dead versions of its own), and only while walks are long. It is forgotten
+-- Claims go through a range in the order of date_due, so the first job that was seen in it is a
+-- floor for the next walk. It is a hint, which a session keeps for itself as a setting (a row would
+-- leave dead versions of its own), and only while walks are long. It is forgotten
 --
---   when a job appears before now: whoever does that draws from _code_import_recall_seq, and for a
---   second, in which it commits, no floor is kept;
---   after ten seconds, or longer if the walk without it was very long, for what came some other way:
---   from a transaction that took long to commit.
+--   when a job appears before now: whoever does that draws from _code_import_recall_seq, and for
+--   a second, in which it commits, no floor is kept;
+--   after ten seconds, or longer if the walk without it was very long, for what came some other
+--   way: from a transaction that took long to commit.
 
 -- The floors of the requested, the ordered, and all other jobs, each a date_due and a job's id.
 create or replace function vcs._claim_floor(
@@ -64,7 +64,10 @@ declare
     v_kept  text[] := string_to_array(current_setting('code_import.claim_floor', true), ' ');
     v_key   text := vcs._claim_floor_key(p_machine_id, p_rcs_types);
     v_now   double precision := extract(epoch from clock_timestamp());
-    v_since double precision := case when v_kept[1] = v_key then v_kept[2]::double precision else v_now end;
+    v_since double precision := case
+        when v_kept[1] = v_key then v_kept[2]::double precision
+        else v_now
+    end;
     v_until double precision := case
         when p_has_floor then v_kept[3]::double precision
         when v_since < v_now - 1 then v_now + greatest(10, p_walked / 10000)

@@ -1,8 +1,8 @@
 -- What follows a run, however many end at once. Callers have locked the rows and judged them. A few
 -- statements for all of them, so that a hundred cost little more than one.
 
--- End runs, given as their locked rows, each with the status and log file at its place; say what became
--- of each, in the same order. Without places, they are at the same ones.
+-- End runs, given as their locked rows, each with the status and log file at its place; say what
+-- became of each, in the same order. Without places, they are at the same ones.
 create or replace function vcs._end_runs(
     p_runs         vcs._code_import_schedule[],
     p_statuses     text[],
@@ -66,7 +66,10 @@ begin
             date_due = run.next_due,
             state = case when run.next_due is not null then 'pending' end,
             requesting_user = case when run.next_due is not null then run.again_requested_by end,
-            review_status = case when run.turns_failing then 'failing' else schedule.review_status end,
+            review_status = case
+                when run.turns_failing then 'failing'
+                else schedule.review_status
+            end,
             consecutive_failure_count = run.failures,
             consecutive_reclaim_count = run.reclaims,
             date_last_started = run.date_started,
@@ -86,7 +89,9 @@ begin
         returning
             run.next_due <= now() as is_due,
             run.logtail is not null as has_logtail,
-            num_nonnulls(run.reclaim_event_id, run.publish_event_id, run.modify_event_id) > 0 as is_told
+            num_nonnulls(
+                run.reclaim_event_id, run.publish_event_id, run.modify_event_id
+            ) > 0 as is_told
     )
     select bool_or(scheduled.is_due), bool_or(scheduled.is_told), bool_or(scheduled.has_logtail)
     into is_due, is_told, has_logtail
@@ -104,20 +109,28 @@ as $$
 begin
     insert into vcs._code_import_event
         (id, date_created, event_type, code_import_id, machine_id, data)
-    select event.id, run.date_ended, event.event_type, run.code_import_id, event.machine_id, event.data
+    select
+        event.id, run.date_ended, event.event_type, run.code_import_id, event.machine_id, event.data
     from unnest(p_ended) as run
+    cross join lateral (select jsonb_build_object('job_id', run.job_id)) as this (run)
     cross join lateral (
         values
-            (run.reclaim_event_id, 'reclaim', run.machine_id, jsonb_build_object('job_id', run.job_id)),
-            (run.publish_event_id, 'publish', run.machine_id, jsonb_build_object('job_id', run.job_id)),
-            (run.modify_event_id, 'modify', null, vcs._turned_failing_json(run.code_import_id, run.turns_failing))
+            (run.reclaim_event_id, 'reclaim', run.machine_id, this.run),
+            (run.publish_event_id, 'publish', run.machine_id, this.run),
+            (
+                run.modify_event_id, 'modify', null,
+                vcs._turned_failing_json(run.code_import_id, run.turns_failing)
+            )
     ) as event (id, event_type, machine_id, data)
     where event.id is not null;
 end;
 $$;
 
 -- The data of the event of an import that has turned failing; null for one that has not.
-create or replace function vcs._turned_failing_json(p_code_import_id bigint, p_turns_failing boolean)
+create or replace function vcs._turned_failing_json(
+    p_code_import_id bigint,
+    p_turns_failing  boolean
+)
 returns jsonb
 language plpgsql
 stable

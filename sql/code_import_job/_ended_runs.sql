@@ -46,7 +46,10 @@ begin
                     when run.status like 'failure%' then run.consecutive_failure_count + 1
                     else run.consecutive_failure_count
                 end as failures,
-                case when run.status = 'reclaimed' then run.consecutive_reclaim_count + 1 else 0 end as reclaims
+                case
+                    when run.status = 'reclaimed' then run.consecutive_reclaim_count + 1
+                    else 0
+                end as reclaims
             from ended as run
         ),
         judged as materialized (
@@ -54,8 +57,10 @@ begin
                 run.*,
                 coalesce(
                     run.review_status = 'reviewed' and case
-                        when run.is_failure then run.failures > (select vcs._number_setting('consecutive_failure_limit'))
-                        when run.status = 'reclaimed' then run.reclaims >= (select vcs._number_setting('consecutive_reclaim_limit'))
+                        when run.is_failure
+                            then run.failures > (select vcs._number_setting('consecutive_failure_limit'))
+                        when run.status = 'reclaimed'
+                            then run.reclaims >= (select vcs._number_setting('consecutive_reclaim_limit'))
                     end,
                     false
                 ) as turns_failing,

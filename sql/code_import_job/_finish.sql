@@ -1,8 +1,8 @@
 -- Judging a finish. The one that finishes a run is told of its result; a retry of it is told
 -- the same; anything else is refused, by name.
 
--- End those of the runs that may end as asked, and say what became of them. Each has its place among
--- those given.
+-- End those of the runs that may end as asked, and say what became of them. Each has its place
+-- among those given.
 create or replace function vcs._finish_runs(
     p_job_ids      bigint[],
     p_statuses     text[],
@@ -23,7 +23,10 @@ begin
         v_job_ids := array(
             select case
                 when given.status = any (v_known)
-                    and (given.log_file_id is null or vcs._is_log_of(given.log_file_id, given.job_id))
+                    and (
+                        given.log_file_id is null
+                        or vcs._is_log_of(given.log_file_id, given.job_id)
+                    )
                     then given.job_id
             end
             from unnest(p_job_ids, p_statuses, p_log_file_ids)

@@ -60,8 +60,8 @@ begin
 end;
 $$;
 
--- How many jobs run on a machine whose row is locked. Under an old snapshot the entries of ended runs
--- pile up before those of the living: when that shows, the next count starts after them.
+-- How many jobs run on a machine whose row is locked. Under an old snapshot the entries of ended
+-- runs pile up before those of the living: when that shows, the next count starts after them.
 create or replace function vcs._count_running(p_machine vcs._code_import_machine)
 returns integer
 language plpgsql
@@ -69,7 +69,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_walked  bigint := - pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_running_idx'::regclass);
+    v_index   regclass := 'vcs._code_import_schedule_running_idx';
+    v_walked  bigint := - pg_stat_get_xact_tuples_returned(v_index);
     v_running integer;
 begin
     select count(*) into v_running
@@ -77,8 +78,10 @@ begin
     where schedule.machine_id = p_machine.id
       and schedule.state = 'running'
       and schedule.date_started >= p_machine.oldest_start;
-    v_walked := v_walked + pg_stat_get_xact_tuples_returned('vcs._code_import_schedule_running_idx'::regclass);
-    if v_walked > 200 + v_running and p_machine.date_look_again < now() + interval '9.5 s' then
+    v_walked := v_walked + pg_stat_get_xact_tuples_returned(v_index);
+    if v_walked > 200 + v_running
+        and p_machine.date_look_again < now() + interval '9.5 s'
+    then
         perform vcs._look_around(p_machine.id);
     end if;
     return v_running;
@@ -127,7 +130,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return (
-        select vcs._plus(min(schedule.heartbeat), vcs._interval_setting('maximum_heartbeat_interval'))
+        select vcs._plus(
+            min(schedule.heartbeat), vcs._interval_setting('maximum_heartbeat_interval')
+        )
         from vcs._code_import_machine as machine
         join vcs._code_import_schedule as schedule
             on schedule.machine_id = machine.id
