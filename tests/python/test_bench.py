@@ -233,6 +233,13 @@ def test_every_promise_of_sizes_is_weighed(scaled: dict[str, Any]) -> None:
     ]
 
 
+def test_a_short_day_says_nothing_of_how_it_lasts(scaled: dict[str, Any]) -> None:
+    del scaled["day"]["slots"][20:]
+    said = [one.words for one in scale_report.bars(scaled)]
+    assert "Steady day: percent of what fell due done" in said
+    assert not [words for words in said if "last third" in words]
+
+
 def test_one_size_is_compared_with_nothing(scaled: dict[str, Any]) -> None:
     scaled["sizes"] = [10_000]
     assert not [one for one in scale_report.bars(scaled) if "times that" in one.words]
