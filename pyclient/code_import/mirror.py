@@ -298,13 +298,12 @@ class Store:
         if state is not None:
             return state.code_import_id
         known = self._recall(mirror.code_import_id)
-        return mirror.code_import_id if known == self._target(mirror.path) else 0
+        return mirror.code_import_id if self._target(mirror.path) in known else 0
 
     def _find(self, code_import_id: int) -> Path | None:
         """Where the mirror of an import is, if it is not where it should be."""
         places = sorted((self._private / "aside").glob(f"{code_import_id}.*"))
-        known = self._recall(code_import_id)
-        if known:
+        for known in self._recall(code_import_id):
             with contextlib.suppress(BadTarget):
                 places.append(self.path(known))
         found = [(state.job_id, place) for place in places if (state := read_state(place))
@@ -316,8 +315,10 @@ class Store:
         assert state is not None
         replace(mirror, path=source).fence()
         write_state(source, replace(state, job_id=mirror.job_id))
-        self._remember(mirror)
+        # Both places, until it is moved: a run may be killed, or find the place taken, in between.
+        self._remember(mirror, *self._recall(mirror.code_import_id))
         _rename(source, mirror.path, self.root)
+        self._remember(mirror)
         log(f"The mirror has moved from {self._name(source)} to {self._name(mirror.path)}.")
 
     def _make_room(self, mirror: Mirror, tenant: int | None, log: Callable[[str], None]) -> None:
@@ -328,16 +329,18 @@ class Store:
         whose = f"the mirror of import {tenant}" if tenant else "something unknown"
         log(f"{self._name(mirror.path)} was {whose}, which is now in {self._name(place)}.")
 
-    def _remember(self, mirror: Mirror) -> None:
-        target = self._target(mirror.path)
-        if self._recall(mirror.code_import_id) != target:
-            _write(self._folder("by-id") / str(mirror.code_import_id), f"{target}\n")
+    def _remember(self, mirror: Mirror, *former: str) -> None:
+        targets = list(dict.fromkeys([self._target(mirror.path), *former]))
+        if self._recall(mirror.code_import_id) != targets:
+            path = self._folder("by-id") / str(mirror.code_import_id)
+            _write(path, "".join(f"{target}\n" for target in targets))
 
-    def _recall(self, code_import_id: int) -> str | None:
+    def _recall(self, code_import_id: int) -> list[str]:
+        """Where the mirror of an import was put; while it is moved, also where it was before."""
         try:
-            return (self._private / "by-id" / str(code_import_id)).read_text().strip()
+            return (self._private / "by-id" / str(code_import_id)).read_text().split()
         except FileNotFoundError:
-            return None
+            return []
 
     def _target(self, path: Path) -> str:
         return self._name(path).removesuffix(".git")
@@ -461,7 +464,12 @@ def _remove_stage(folder: Path) -> None:
 def _rename(source: Path, target: Path, root: Path) -> None:
     """Move a mirror within the store; nothing is ever overwritten. Raises Lost."""
     for _ in range(10):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:  # A file, or a folder that somebody tidied up meanwhile.
+            if os.path.lexists(target.parent) and not target.parent.is_dir():
+                raise Lost(f"{target.parent} is not a folder") from None
+            continue
         if os.path.realpath(target) != str(target) or target.exists():
             raise Lost(f"{target} is not free")
         try:
@@ -474,6 +482,8 @@ def _rename(source: Path, target: Path, root: Path) -> None:
             if err.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise Lost(f"{target} is not free") from None
             raise
+    else:
+        raise Lost(f"{target.parent} comes and goes")
     _sync(target.parent)
     _remove_empty(source.parent, root)
 

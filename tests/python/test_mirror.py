@@ -342,6 +342,23 @@ def test_a_mirror_is_found_again_when_its_move_was_cut_short(store: Store) -> No
     assert whose(store, "c") == 1
 
 
+def test_a_mirror_is_found_again_when_its_place_was_taken_before_it_came(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "a", 1)
+
+    def taken(source: Path, target: Path, root: Path) -> None:
+        raise Lost(f"{target} is not free")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("code_import.mirror._rename", taken)
+        with pytest.raises(Lost):
+            store.settle(store.mirror("b", 1, 2), confirm, log)
+    store.settle(store.mirror("c", 1, 3), confirm, log)
+    assert whose(store, "c") == 1
+    assert [place.read_text() for place in store.root.glob(".*/by-id/1")] == ["c\n"]
+
+
 def _settle(store: Store, target: str, code_import_id: int) -> None:
     for job_id in range(2, 12):
         where = target if job_id % 2 else f"{target}/{code_import_id}"
