@@ -5,6 +5,7 @@ A store is a folder of bare git repositories, ``<target>.git``, and a folder ``.
     locks/<import>          held (flock) by whoever changes the mirror of that import
     by-id/<import>          the target where the mirror of that import was put
     stage/<import>.<job>/   where a run builds what it will publish
+    work/<import>/          what a conversion needs to go on from, held by the run that goes on
     aside/<import>.git      a mirror that had to make room, until its own import's next run
     damaged/<import>.<job>  a mirror that was replaced by a fresh one
     home/                   the empty home directory of all tools
@@ -28,10 +29,10 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 PRIVATE = ".code-import"
 STATE = "code-import.json"
@@ -40,6 +41,9 @@ ACCEPT_DELETIONS = "accept-deletions"
 
 LOCK_WAIT = 300.0
 """Seconds that a run waits for another one to leave a mirror."""
+
+_MEMORY = "memory.json"
+_LOCK = "lock"
 
 _TARGET = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*(?:/[A-Za-z0-9_+][A-Za-z0-9._+-]*)*")
 _LITTER = re.compile(
@@ -92,6 +96,42 @@ class Stage:
 
     repository: Path
     fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """An import's own lasting place in the store. Tools inherit ``fd``, and so hold its lock."""
+
+    folder: Path
+    fd: int
+
+    @property
+    def home(self) -> Path:
+        """The home directory of this import's tools."""
+        home = self.folder / "home"
+        home.mkdir(mode=0o700, exist_ok=True)
+        return home
+
+    def recall(self) -> dict[str, Any]:
+        """What the last run has remembered; empty at first, and when it cannot be read."""
+        try:
+            known = json.loads((self.folder / _MEMORY).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return known if isinstance(known, dict) else {}
+
+    def remember(self, known: Mapping[str, Any]) -> None:
+        """Write it so that it is there as a whole, also after a power cut."""
+        _write(self.folder / _MEMORY, json.dumps(known) + "\n")
+
+    def clear(self) -> None:
+        """Throw everything away, what it remembers first."""
+        (self.folder / _MEMORY).unlink(missing_ok=True)
+        for entry in list(self.folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +230,7 @@ class Store:
         """Hold the lock of an import. Raises Busy when nobody gives it up in time."""
         fd = self._open_lock(code_import_id)
         try:
-            _flock(fd, log, LOCK_WAIT if wait is None else wait)
+            _flock(fd, "mirror", log, LOCK_WAIT if wait is None else wait)
             yield Lock(code_import_id, fd)
         finally:
             os.close(fd)
@@ -211,6 +251,20 @@ class Store:
         finally:
             os.close(fd)
             shutil.rmtree(folder, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def workspace(
+        self, code_import_id: int, log: Callable[[str], None], wait: float | None = None
+    ) -> Iterator[Workspace]:
+        """Hold the workspace of an import. Raises Busy when nobody gives it up in time."""
+        folder = self._folder("work", 0o700) / str(code_import_id)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            _flock(fd, "workspace", log, LOCK_WAIT if wait is None else wait)
+            yield Workspace(folder, fd)
+        finally:
+            os.close(fd)
 
     def sweep(self, lock: Lock) -> None:
         """Remove the stages that killed runs have left, of this import and of any other.
@@ -427,7 +481,7 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _flock(fd: int, log: Callable[[str], None], wait: float) -> None:
+def _flock(fd: int, what: str, log: Callable[[str], None], wait: float) -> None:
     start = time.monotonic()
     told = False
     while True:
@@ -436,12 +490,12 @@ def _flock(fd: int, log: Callable[[str], None], wait: float) -> None:
         except BlockingIOError:
             waited = time.monotonic() - start
             if waited >= wait:
-                raise Busy("another run holds the lock of this import's mirror") from None
+                raise Busy(f"another run holds the lock of this import's {what}") from None
         else:
             return
         if waited > 1 and not told:
             told = True
-            log("Another run is at this mirror: waiting for it to leave.")
+            log(f"Another run is at this {what}: waiting for it to leave.")
         time.sleep(0.02)
 
 

@@ -52,7 +52,7 @@ class Refs:
 
     def describe(self) -> str:
         branches, tags = self.count(BRANCHES), self.count(TAGS)
-        return f"{_number(branches, 'branch', 'branches')} and {_number(tags, 'tag', 'tags')}"
+        return f"{counted(branches, 'branch', 'branches')} and {counted(tags, 'tag', 'tags')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,5 +194,6 @@ def _parents(name: str) -> list[str]:
     return ["/".join(parts[:end]) for end in range(3, len(parts))]
 
 
-def _number(count: int, one: str, many: str) -> str:
+def counted(count: int, one: str, many: str) -> str:
+    """``1 branch``, ``2 branches``."""
     return f"{count} {one if count == 1 else many}"

@@ -12,9 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
-from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,107 +20,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from code_import import mirror as mirror_module
-from code_import.importers import Outcome, Run, RunLost, Source, git, process, publish
+from code_import.importers import Outcome, RunLost, git, process, publish, update
 from code_import.mirror import ACCEPT_DELETIONS, STATE, Store, read_state
-from code_import.policy import Policy, allow_path
 from harness.git_servers import answer, free_port, serve_git, serve_http, stall
 from harness.waiting import eventually
+from harness.worlds import TARGET, Repository, World, new_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from harness.git_servers import HttpServer
 
-TARGET = "project/repo"
-
-
-@dataclass(slots=True)
-class Repository:
-    """A source."""
-
-    path: Path
-
-    def git(self, *args: str, text: str = "") -> str:
-        done = subprocess.run(
-            ["git", f"--git-dir={self.path}", *args],
-            input=text.encode("utf-8", "surrogateescape"), capture_output=True, check=True,
-        )  # fmt: skip
-        return done.stdout.decode("utf-8", "surrogateescape").strip()
-
-    def commit(self, branch: str = "main", content: str = "", *, parent: str | None = None) -> str:
-        """Put a commit with one file on top of a branch, or of another parent ("" for none)."""
-        ref = f"refs/heads/{branch}"
-        if parent is None:
-            parent = self.git("for-each-ref", "--format=%(objectname)", ref)
-        blob = self.git("hash-object", "-w", "--stdin", text=content or str(random.random()))
-        tree = self.git("mktree", text=f"100644 blob {blob}\tfile")
-        parents = ["-p", parent] if parent else []
-        made = self.git("commit-tree", "-m", f"on {branch}", *parents, tree)
-        self.git("update-ref", ref, made)
-        return made
-
-    def set(self, ref: str, value: str = "main") -> None:
-        self.git("update-ref", ref, value)
-
-    def delete(self, *refs: str) -> None:
-        for ref in refs:
-            self.git("update-ref", "-d", ref)
-
-    def refs(self, *patterns: str) -> list[str]:
-        return self.git("for-each-ref", "--format=%(objectname) %(refname)", *patterns).split("\n")
-
-    def names(self, *patterns: str) -> list[str]:
-        return self.git("for-each-ref", "--format=%(refname)", *patterns).split()
-
-
-@dataclass(slots=True)
-class World:
-    """A store, a folder of sources, and who runs imports between them."""
-
-    root: Path
-    policy: Policy
-    log: list[str] = field(default_factory=list)
-
-    @property
-    def store(self) -> Path:
-        return self.root / "store"
-
-    @property
-    def mirror(self) -> Repository:
-        return Repository(self.store / f"{TARGET}.git")
-
-    def run(
-        self,
-        job_id: int,
-        url: str,
-        *,
-        target: str = TARGET,
-        code_import_id: int = 1,
-        confirm: Callable[[], None] = lambda: None,
-        log: Callable[[str], None] | None = None,
-    ) -> Outcome:
-        return git.run_import(
-            Run(
-                job_id, code_import_id, target, Source("git", url), self.store,
-                log or self.log.append, confirm, self.policy,
-            )
-        )  # fmt: skip
-
-    def new_source(self, name: str = "source", *options: str) -> Repository:
-        path = self.root / "sources" / f"{name}.git"
-        subprocess.run(["git", "init", "-q", "--bare", "-b", "main", *options, path], check=True)
-        return Repository(path)
-
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """In memory where there is room: git makes sure of every write, and disks are slow."""
-    memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="code-import-", dir=place) as folder:
-        root = Path(folder).resolve()
-        allow_path(root, config_dir=root / "config")
-        yield World(root, Policy.load(allow_hosts=["127.0.0.1"], config_dir=root / "config"))
+    with new_world() as made:
+        yield made
 
 
 @pytest.fixture
@@ -1254,8 +1167,8 @@ def test_what_the_policy_refuses_is_not_touched(world: World, url: str) -> None:
 )  # fmt: skip
 def test_what_complaints_mean(said: str, status: str) -> None:
     failed = process.ToolFailed("git fetch", process.Finished(128, b"", said))
-    with pytest.raises(git.Ended) as ended:
-        git._explain(failed)
+    with pytest.raises(update.Ended) as ended:
+        update.explain(failed, git.CAUSES)
     assert ended.value.outcome.status == status
 
 

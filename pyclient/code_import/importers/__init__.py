@@ -40,6 +40,15 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """Who a run is to its source. It may be shown to ``host`` alone, and to nobody else."""
+
+    host: str
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended: its status, and one sentence a person can read.
 
@@ -75,10 +84,11 @@ class Run:
     """
     policy: Policy = field(default_factory=Policy)
     """What may be fetched. The default allows no local paths and no loopback addresses."""
+    login: Login | None = None
 
 
 class Importer(Protocol):
-    """A module of this package: ``git`` now."""
+    """A module of this package that has the name of its type."""
 
     def run_import(self, run: Run) -> Outcome:
         """Bring the mirror up to date. Raises RunLost; anything else raised is our own fault."""

@@ -1,9 +1,8 @@
 """Git: mirror a repository, its branches and tags, into a bare repository of the store.
 
 A run asks the source what refs it has. If that is what the mirror has, and the mirror's files are
-those that the last run left, there is nothing to do. Otherwise it fetches into a repository of its
-own beside the mirror, its stage, which borrows the mirror's objects, and publishes from there
-under the mirror's lock. A first mirror is a plain clone that is renamed into place.
+those that the last run left, there is nothing to do. Otherwise it fetches into its stage: a first
+mirror is a plain clone.
 
 What is received is checked as git always does it: each object against its hash, and that nothing
 which the refs need is missing. ``fsckObjects`` is off: first mirrors of 50,000 commits took 1.4 to
@@ -13,42 +12,28 @@ histories, while the names that it looks for are refused again by every git that
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from code_import.importers import Outcome
-from code_import.mirror import (
-    ACCEPT_DELETIONS,
-    STATE,
-    BadTarget,
-    Busy,
-    Lost,
-    Store,
-    Superseded,
-    read_head,
-)
-from code_import.policy import Forbidden
-from code_import.refs import BRANCHES, TAGS, Refs, make_plan, parse_listing
+from code_import.mirror import Lost, Store, read_head
+from code_import.refs import BRANCHES, TAGS, Refs, parse_listing
 
 from .gittool import Git
-from .process import ToolFailed, ToolTooSlow, clean, gist
-from .publish import Publisher, link, list_refs
+from .process import ToolFailed, ToolTooSlow, clean
+from .publish import list_refs
+from .update import Cause, Ended, Update, conclude, configure, explain, find_mirror, is_up_to_date
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from code_import.importers import Run, RunStatus
-    from code_import.mirror import Lock, Mirror, Stage
-    from code_import.refs import Change
+    from code_import.importers import Run
+    from code_import.mirror import Mirror, Stage
 
     from .process import Finished
-    from .publish import Published
-
-    _Log = Callable[[str], None]
+    from .update import Log
 
 OLDEST_GIT = (2, 30)
 
@@ -63,16 +48,6 @@ _OUR_PLACES = re.compile(
     r"Cloning into |From \S+$|(?:[-*+t=] )?(?:\[(?!rejected)|[0-9a-f]{7,}\.{2,3}[0-9a-f]{7,} )"
 )
 """What git says about refs in the stage; the changes of the mirror are told when they are made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What a complaint of git means. ``by_source`` says that the source may have worded it."""
-
-    pattern: str
-    status: RunStatus
-    meaning: str
-    by_source: bool = True
 
 
 CAUSES = (
@@ -170,37 +145,13 @@ CAUSES = (
 """What git's complaints mean (LC_ALL=C), the first match counts. Anything else is a ``failure``."""
 
 
-class Ended(Exception):
-    """The run is over: there is nothing to publish, and this is why."""
-
-    def __init__(self, status: RunStatus, summary: str) -> None:
-        super().__init__(summary)
-        self.outcome = Outcome(status, clean(summary))
-
-
 def run_import(run: Run) -> Outcome:
     """Bring the mirror of ``run.target`` up to date with its source.
 
     Returns how it went, failures of the source included. Raises RunLost when the run has ended
     without us, before anything was published.
     """
-
-    def log(line: str) -> None:
-        run.log(clean(line))
-
-    try:
-        outcome = _mirror(run, log)
-    except Ended as end:
-        outcome = end.outcome
-    except Forbidden as refusal:
-        outcome = Outcome("failure_forbidden", clean(f"Refused by this worker's policy: {refusal}"))
-    except Superseded as err:
-        run.confirm()
-        outcome = Outcome("internal_failure", _behind(str(err)))
-    except (BadTarget, Busy, Lost, ToolFailed, ToolTooSlow) as err:
-        outcome = Outcome("internal_failure", clean(str(err)))
-    log(outcome.summary)
-    return outcome
+    return conclude(run, _mirror)
 
 
 def missing_tools() -> str | None:
@@ -218,35 +169,18 @@ def missing_tools() -> str | None:
     return None
 
 
-def _mirror(run: Run, log: _Log) -> Outcome:
+def _mirror(run: Run, log: Log) -> Outcome:
     url = run.policy.check(run.source)
     store = Store(run.store)
-    mirror = store.mirror(run.target, run.code_import_id, run.job_id)
-    store.settle(mirror, run.confirm, log)
-    with store.lock(run.code_import_id, log) as lock:
-        store.sweep(lock)
+    mirror = find_mirror(run, store, log)
     git = Git(store, url.partition(":")[0])
     source = _Source(git, url, log)
     log(f"Asking {run.source.url} for its refs.")
     remote = source.probe()
-    if _is_up_to_date(mirror, remote):
+    if is_up_to_date(mirror, remote):
         return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
     log(f"The source has {remote.describe()}.")
-    return _Update(run, log, store, mirror, git, source, remote).go()
-
-
-def _is_up_to_date(mirror: Mirror, remote: Refs) -> bool:
-    """Whether the mirror has these very refs, and nobody has touched it since.
-
-    A shallow source may get more history without a change of its refs, so it is always asked.
-    """
-    state = mirror.state()
-    return (
-        state is not None
-        and state.fingerprint == remote.fingerprint()
-        and not (mirror.path / "shallow").exists()
-        and mirror.is_sealed()
-    )
+    return Update(run, log, store, mirror, git, _Fetch(mirror, git, source, remote)).go()
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,21 +189,21 @@ class _Source:
 
     git: Git
     url: str
-    log: _Log
+    log: Log
 
     def probe(self) -> Refs:
         """Ask for branches, tags and HEAD."""
         try:
             return parse_listing(self._list().out)
         except ToolFailed as failed:
-            _explain(failed)
+            explain(failed, CAUSES)
 
     def is_git(self) -> bool:
         """Whether the answer came from git: an empty page looks like an empty repository."""
         try:
             return "packet:" in self._list(GIT_TRACE_PACKET="1").err
         except ToolFailed as failed:
-            _explain(failed)
+            explain(failed, CAUSES)
 
     def clone(self, stage: Stage) -> None:
         """Fetch all of it into a new repository."""
@@ -277,7 +211,7 @@ class _Source:
             stage, "clone", "--bare", "--template=", "--progress", "--", self.url,
             str(stage.repository), repository=None,
         )  # fmt: skip
-        _configure(stage.repository)
+        configure(stage.repository)
 
     def fetch(self, stage: Stage, *, detached: bool) -> None:
         """Make the refs of a staged repository those of the source; ``detached``: HEAD too."""
@@ -310,7 +244,7 @@ class _Source:
                 *_network(), *args, log=self._tell, repository=repository, keep_open=(stage.fd,)
             )
         except ToolFailed as failed:
-            _explain(failed)
+            explain(failed, CAUSES)
         if _SHALLOW.search(fetched.err):  # git leaves such refs out and says that all is well.
             raise Ended(
                 "failure_unsupported_feature",
@@ -319,64 +253,15 @@ class _Source:
 
 
 @dataclass(frozen=True, slots=True)
-class _Update:
-    """One change of a mirror: what has to be fetched, from where, and how it is published."""
+class _Fetch:
+    """The supply of an update: what a git server sends."""
 
-    run: Run
-    log: _Log
-    store: Store
     mirror: Mirror
     git: Git
     source: _Source
     remote: Refs
 
-    def go(self) -> Outcome:
-        with contextlib.ExitStack() as stack:
-            with self._lock() as lock:
-                self.store.check(self.mirror)
-                old = self._present_refs()
-                self._expect_something(old)
-                replaces = self.mirror.exists() and not old
-                stage = stack.enter_context(self.store.stage(lock, self.run.job_id))
-                if old:
-                    _borrow(stage.repository, self.mirror, old)
-            new = self._fetch(stage, bool(old))
-            with self._lock() as lock:
-                self.store.check(self.mirror)
-                if replaces:
-                    self._put_away(new)
-                if not self.mirror.exists():
-                    return self._install(stage, new)
-                return self._publish(stage, new, lock)
-
-    def _lock(self) -> contextlib.AbstractContextManager[Lock]:
-        return self.store.lock(self.mirror.code_import_id, self.log)
-
-    def _present_refs(self) -> dict[str, str] | None:
-        """The refs of a mirror that can be built upon; None when it is not there or damaged."""
-        if not self.mirror.exists():
-            return None
-        if not self.mirror.is_sealed():
-            self.log("The mirror is not as the last run has left it: checking what is there.")
-            self.mirror.clear_litter()
-            if damage := self._damage():
-                self.log(f"The mirror is damaged and will be replaced: {damage}")
-                return None
-        return list_refs(self.git, self.mirror.path)
-
-    def _damage(self) -> str | None:
-        if not (self.mirror.path / "config").exists():
-            return "it has no configuration"
-        try:
-            self.git.logged(
-                "fsck", "--connectivity-only", "--no-dangling", "--progress",
-                log=self.log, repository=self.mirror.path,
-            )  # fmt: skip
-        except ToolFailed as failed:
-            return gist(failed.finished.err)
-        return None
-
-    def _expect_something(self, old: Mapping[str, str] | None) -> None:
+    def expect(self, old: Mapping[str, str] | None) -> None:
         """End the run when the source has no refs, unless that is how it has always been."""
         if self.remote:
             return
@@ -390,8 +275,8 @@ class _Update:
                 "failure_invalid", "The address answers, but there is no git repository behind it."
             )
 
-    def _fetch(self, stage: Stage, borrows: bool) -> Refs:
-        """Fill a stage, and return the refs in it."""
+    def fill(self, stage: Stage, *, borrows: bool) -> Refs:
+        """Fetch what is new, or clone all of it."""
         return self._fetch_changes(stage) if borrows else self._fetch_all(stage)
 
     def _fetch_all(self, stage: Stage) -> Refs:
@@ -416,67 +301,6 @@ class _Update:
             head = found.out.decode().strip()
         return Refs(list_refs(self.git, stage.repository), head)
 
-    def _put_away(self, new: Refs) -> None:
-        """Make room for the mirror that replaces a damaged one, if it has as much to offer."""
-        try:
-            old = list_refs(self.git, self.mirror.path)
-        except ToolFailed:
-            old = {}
-        if held := make_plan(old, new.values, lambda _old, _new: False).held:
-            raise Ended(
-                "failure_remote_broken",
-                f"The mirror is damaged, and {len(held)} of its refs have gone from the source"
-                f" ({_names(held)}): it stays as it is until a person has looked.",
-            )
-        self.run.confirm()
-        place = self.store.put_away(self.mirror)
-        if old:
-            self.log(f"The damaged mirror is now in {place}.")
-
-    def _install(self, stage: Stage, new: Refs) -> Outcome:
-        self.run.confirm()
-        self.store.install(stage, self.mirror, new.fingerprint())
-        if not new:
-            return Outcome("success", "The source is an empty repository, and so is its mirror.")
-        return Outcome("success", f"Mirrored {new.describe()}.", len(new.values), None)
-
-    def _publish(self, stage: Stage, new: Refs, lock: Lock) -> Outcome:
-        publisher = Publisher(self.git, self.mirror, lock, self.log)
-        published = publisher.publish(stage, new, self.run.confirm)
-        if published.refs:
-            try:
-                publisher.tidy()
-            except ToolFailed as failed:  # What is published stays published.
-                self.log(f"The packs stay as they are: {failed}")
-        if published.plan.held:
-            return self._held(published)
-        if not published.refs:
-            return Outcome("success_nochange", f"Nothing new: {new.describe()}.")
-        plan, commits = published.plan, published.commits
-        summary = f"Published: {plan.describe()}; {commits} new commit{'s' * (commits != 1)}."
-        return Outcome("success", summary, published.refs, commits)
-
-    def _held(self, published: Published) -> Outcome:
-        """What became of a run whose deletions are held back.
-
-        A failure of the source: date_last_successful stays, the import is tried ever more rarely,
-        and in the end it is ``failing``, so that a person looks. As ``success_partial`` it would
-        run again at once, for ever; as a success nobody would know.
-        """
-        held, plan = published.plan.held, published.plan
-        self.log(
-            "So many deletions at once look like an accident at the source. They wait for a person:"
-            f" to let them go, create {self.mirror.path / ACCEPT_DELETIONS} and request a run."
-            " Until then each run counts as failed; what is new is published all the same."
-        )
-        return Outcome(
-            "failure_remote_broken",
-            clean(f"Held back: {len(held)} refs are gone or in conflict ({_names(held)})."
-                  f" Published: {plan.describe()}."),
-            published.refs,
-            published.commits,
-        )  # fmt: skip
-
 
 def _network() -> list[str]:
     """Options of every command that speaks with a server."""
@@ -489,54 +313,3 @@ def _network() -> list[str]:
         "transfer.fsckObjects": "false",
     }
     return [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-
-
-def _configure(repository: Path) -> None:
-    """Make a clone a mirror: it forgets where it came from, and shows nobody what it keeps."""
-    file = repository / "config"
-    sections = re.split(r"(?m)^(?=\[)", file.read_text("utf-8", "surrogateescape"))
-    kept = [section for section in sections if not section.startswith('[remote "')]
-    ours = "[transfer]\n\thideRefs = refs/keep\n[gc]\n\tauto = 0\n"
-    file.write_text("".join(kept) + ours, "utf-8", "surrogateescape")
-
-
-def _borrow(repository: Path, mirror: Mirror, refs: Mapping[str, str]) -> None:
-    """Make a repository with the objects, refs and shallowness of a mirror, without a copy."""
-    (repository / "refs").mkdir(parents=True)
-    link(repository, mirror.path)
-    (repository / "HEAD").write_text("ref: refs/heads/none\n")
-    sha256 = len(next(iter(refs.values()))) == 64
-    config = f"[core]\n\trepositoryformatversion = {int(sha256)}\n\tbare = true\n"
-    extension = "[extensions]\n\tobjectFormat = sha256\n" if sha256 else ""
-    (repository / "config").write_text(config + extension)
-    lines = "".join(f"{value} {name}\n" for name, value in refs.items())
-    (repository / "packed-refs").write_bytes(lines.encode("utf-8", "surrogateescape"))
-    shallow = mirror.path / "shallow"
-    if shallow.exists():
-        shutil.copyfile(shallow, repository / "shallow")
-
-
-def _explain(failed: ToolFailed) -> NoReturn:
-    """End the run with the status that the complaints of git stand for."""
-    lines = failed.finished.err.splitlines()
-    own = [line for line in lines if "remote error:" not in line and line[:7] != "remote:"]
-    for cause in CAUSES:
-        for line in lines if cause.by_source else own:
-            if found := re.search(cause.pattern, line):
-                meaning = cause.meaning.format(what=found.groupdict().get("what"))
-                said = clean(line).removeprefix("fatal: ")
-                raise Ended(cause.status, f"{meaning[:1].upper()}{meaning[1:]}. ({said})")
-    raise Ended("failure", f"{failed.what} failed: {gist(failed.finished.err)}")
-
-
-def _behind(why: str) -> str:
-    return clean(
-        f"Refused: {why}. The store has seen later runs than the database: it was restored from an"
-        f" older copy, or another database's workers use this store. Nothing was changed; remove"
-        f" {STATE} from the mirror to have it taken over."
-    )
-
-
-def _names(changes: Sequence[Change], most: int = 5) -> str:
-    names = ", ".join(change.name for change in changes[:most])
-    return f"{names} and {len(changes) - most} more" if len(changes) > most else names

@@ -1,0 +1,293 @@
+"""From a source to its mirror: what the runs of all importers have in common.
+
+A run builds in a repository of its own beside the mirror, its stage, which borrows the mirror's
+objects, and publishes from there under the mirror's lock. A first mirror is a stage that is renamed
+into place, and so is one that replaces a damaged mirror. How a stage is filled is the importer's
+part: its :class:`Supply`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn, Protocol
+
+from code_import.importers import Outcome
+from code_import.mirror import ACCEPT_DELETIONS, STATE, BadTarget, Busy, Lost, Store, Superseded
+from code_import.policy import Forbidden
+from code_import.refs import Refs, make_plan
+
+from .process import ToolFailed, ToolTooSlow, clean, gist
+from .publish import Publisher, link, list_refs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from code_import.importers import Run, RunStatus
+    from code_import.mirror import Lock, Mirror, Stage
+    from code_import.refs import Change
+
+    from .gittool import Git
+    from .publish import Published
+
+    Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What a complaint of a tool means. ``by_source`` says that the source may have worded it."""
+
+    pattern: str
+    status: RunStatus
+    meaning: str
+    by_source: bool = True
+
+
+class Ended(Exception):
+    """The run is over: there is nothing to publish, and this is why."""
+
+    def __init__(self, status: RunStatus, summary: str) -> None:
+        super().__init__(summary)
+        self.outcome = Outcome(status, clean(summary))
+
+
+def conclude(run: Run, mirror: Callable[[Run, Log], Outcome]) -> Outcome:
+    """Do what one run has to do, and return how it went, failures of the source included.
+
+    ``mirror`` gets the run and a log that takes anybody's words. Raises RunLost when the run has
+    ended without us, before anything was published.
+    """
+
+    def log(line: str) -> None:
+        run.log(clean(line))
+
+    try:
+        outcome = mirror(run, log)
+    except Ended as end:
+        outcome = end.outcome
+    except Forbidden as refusal:
+        outcome = Outcome("failure_forbidden", clean(f"Refused by this worker's policy: {refusal}"))
+    except Superseded as err:
+        run.confirm()
+        outcome = Outcome("internal_failure", _behind(str(err)))
+    except (BadTarget, Busy, Lost, ToolFailed, ToolTooSlow) as err:
+        outcome = Outcome("internal_failure", clean(str(err)))
+    log(outcome.summary)
+    return outcome
+
+
+def find_mirror(run: Run, store: Store, log: Log) -> Mirror:
+    """Return the mirror of a run, brought to its place; what killed runs have left is removed."""
+    mirror = store.mirror(run.target, run.code_import_id, run.job_id)
+    store.settle(mirror, run.confirm, log)
+    with store.lock(run.code_import_id, log) as lock:
+        store.sweep(lock)
+    return mirror
+
+
+def is_up_to_date(mirror: Mirror, refs: Refs) -> bool:
+    """Whether the mirror has these very refs, and nobody has touched it since.
+
+    A shallow source may get more history without a change of its refs, so it is always asked.
+    """
+    state = mirror.state()
+    return (
+        state is not None
+        and state.fingerprint == refs.fingerprint()
+        and not (mirror.path / "shallow").exists()
+        and mirror.is_sealed()
+    )
+
+
+class Supply(Protocol):
+    """What an update is made from."""
+
+    def expect(self, old: Mapping[str, str] | None) -> None:
+        """Look before anything is fetched; ``old`` are the mirror's refs, None if it has none.
+
+        Raises Ended when the source must not be published over them.
+        """
+
+    def fill(self, stage: Stage, *, borrows: bool) -> Refs:
+        """Bring all that is to be published into a stage, and return its refs.
+
+        ``borrows`` says that the stage is a repository that has the mirror's objects and refs;
+        else there is none yet, and one is to be made. Raises Ended.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One change of a mirror: what has to be fetched, from where, and how it is published."""
+
+    run: Run
+    log: Log
+    store: Store
+    mirror: Mirror
+    git: Git
+    supply: Supply
+
+    def go(self) -> Outcome:
+        """Carry it out. Raises what :func:`conclude` makes an outcome of."""
+        with contextlib.ExitStack() as stack:
+            with self._lock() as lock:
+                self.store.check(self.mirror)
+                old = self._present_refs()
+                self.supply.expect(old)
+                replaces = self.mirror.exists() and not old
+                stage = stack.enter_context(self.store.stage(lock, self.run.job_id))
+                if old:
+                    _borrow(stage.repository, self.mirror, old)
+            new = self.supply.fill(stage, borrows=bool(old))
+            with self._lock() as lock:
+                self.store.check(self.mirror)
+                if replaces:
+                    self._put_away(new)
+                if not self.mirror.exists():
+                    return self._install(stage, new)
+                return self._publish(stage, new, lock)
+
+    def _lock(self) -> contextlib.AbstractContextManager[Lock]:
+        return self.store.lock(self.mirror.code_import_id, self.log)
+
+    def _present_refs(self) -> dict[str, str] | None:
+        """The refs of a mirror that can be built upon; None when it is not there or damaged."""
+        if not self.mirror.exists():
+            return None
+        if not self.mirror.is_sealed():
+            self.log("The mirror is not as the last run has left it: checking what is there.")
+            self.mirror.clear_litter()
+            if damage := self._damage():
+                self.log(f"The mirror is damaged and will be replaced: {damage}")
+                return None
+        return list_refs(self.git, self.mirror.path)
+
+    def _damage(self) -> str | None:
+        if not (self.mirror.path / "config").exists():
+            return "it has no configuration"
+        try:
+            self.git.logged(
+                "fsck", "--connectivity-only", "--no-dangling", "--progress",
+                log=self.log, repository=self.mirror.path,
+            )  # fmt: skip
+        except ToolFailed as failed:
+            return gist(failed.finished.err)
+        return None
+
+    def _put_away(self, new: Refs) -> None:
+        """Make room for the mirror that replaces a damaged one, if it has as much to offer."""
+        try:
+            old = list_refs(self.git, self.mirror.path)
+        except ToolFailed:
+            old = {}
+        if held := make_plan(old, new.values, lambda _old, _new: False).held:
+            raise Ended(
+                "failure_remote_broken",
+                f"The mirror is damaged, and {len(held)} of its refs have gone from the source"
+                f" ({_names(held)}): it stays as it is until a person has looked.",
+            )
+        self.run.confirm()
+        place = self.store.put_away(self.mirror)
+        if old:
+            self.log(f"The damaged mirror is now in {place}.")
+
+    def _install(self, stage: Stage, new: Refs) -> Outcome:
+        self.run.confirm()
+        self.store.install(stage, self.mirror, new.fingerprint())
+        if not new:
+            return Outcome("success", "The source is an empty repository, and so is its mirror.")
+        return Outcome("success", f"Mirrored {new.describe()}.", len(new.values), None)
+
+    def _publish(self, stage: Stage, new: Refs, lock: Lock) -> Outcome:
+        publisher = Publisher(self.git, self.mirror, lock, self.log)
+        published = publisher.publish(stage, new, self.run.confirm)
+        if published.refs:
+            try:
+                publisher.tidy()
+            except ToolFailed as failed:  # What is published stays published.
+                self.log(f"The packs stay as they are: {failed}")
+        if published.plan.held:
+            return self._held(published)
+        if not published.refs:
+            return Outcome("success_nochange", f"Nothing new: {new.describe()}.")
+        plan, commits = published.plan, published.commits
+        summary = f"Published: {plan.describe()}; {commits} new commit{'s' * (commits != 1)}."
+        return Outcome("success", summary, published.refs, commits)
+
+    def _held(self, published: Published) -> Outcome:
+        """What became of a run whose deletions are held back.
+
+        A failure of the source: date_last_successful stays, the import is tried ever more rarely,
+        and in the end it is ``failing``, so that a person looks. As ``success_partial`` it would
+        run again at once, for ever; as a success nobody would know.
+        """
+        held, plan = published.plan.held, published.plan
+        self.log(
+            "So many deletions at once look like an accident at the source. They wait for a person:"
+            f" to let them go, create {self.mirror.path / ACCEPT_DELETIONS} and request a run."
+            " Until then each run counts as failed; what is new is published all the same."
+        )
+        return Outcome(
+            "failure_remote_broken",
+            clean(f"Held back: {len(held)} refs are gone or in conflict ({_names(held)})."
+                  f" Published: {plan.describe()}."),
+            published.refs,
+            published.commits,
+        )  # fmt: skip
+
+
+def configure(repository: Path) -> None:
+    """Make a clone a mirror: it forgets where it came from, and shows nobody what it keeps."""
+    file = repository / "config"
+    sections = re.split(r"(?m)^(?=\[)", file.read_text("utf-8", "surrogateescape"))
+    kept = [section for section in sections if not section.startswith('[remote "')]
+    ours = "[transfer]\n\thideRefs = refs/keep\n[gc]\n\tauto = 0\n"
+    file.write_text("".join(kept) + ours, "utf-8", "surrogateescape")
+
+
+def _borrow(repository: Path, mirror: Mirror, refs: Mapping[str, str]) -> None:
+    """Make a repository with the objects, refs and shallowness of a mirror, without a copy."""
+    (repository / "refs").mkdir(parents=True)
+    link(repository, mirror.path)
+    (repository / "HEAD").write_text("ref: refs/heads/none\n")
+    sha256 = len(next(iter(refs.values()))) == 64
+    config = f"[core]\n\trepositoryformatversion = {int(sha256)}\n\tbare = true\n"
+    extension = "[extensions]\n\tobjectFormat = sha256\n" if sha256 else ""
+    (repository / "config").write_text(config + extension)
+    lines = "".join(f"{value} {name}\n" for name, value in refs.items())
+    (repository / "packed-refs").write_bytes(lines.encode("utf-8", "surrogateescape"))
+    shallow = mirror.path / "shallow"
+    if shallow.exists():
+        shutil.copyfile(shallow, repository / "shallow")
+
+
+def explain(failed: ToolFailed, causes: Iterable[Cause]) -> NoReturn:
+    """End the run with the status that the complaints of a tool stand for.
+
+    The first cause that fits counts; a complaint that fits none is a ``failure``.
+    """
+    lines = failed.finished.err.splitlines()
+    own = [line for line in lines if "remote error:" not in line and line[:7] != "remote:"]
+    for cause in causes:
+        for line in lines if cause.by_source else own:
+            if found := re.search(cause.pattern, line):
+                meaning = cause.meaning.format(what=found.groupdict().get("what"))
+                said = clean(line).removeprefix("fatal: ")
+                raise Ended(cause.status, f"{meaning[:1].upper()}{meaning[1:]}. ({said})")
+    raise Ended("failure", f"{failed.what} failed: {gist(failed.finished.err)}")
+
+
+def _behind(why: str) -> str:
+    return clean(
+        f"Refused: {why}. The store has seen later runs than the database: it was restored from an"
+        f" older copy, or another database's workers use this store. Nothing was changed; remove"
+        f" {STATE} from the mirror to have it taken over."
+    )
+
+
+def _names(changes: Sequence[Change], most: int = 5) -> str:
+    names = ", ".join(change.name for change in changes[:most])
+    return f"{names} and {len(changes) - most} more" if len(changes) > most else names
