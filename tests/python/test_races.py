@@ -413,6 +413,26 @@ def test_lists_with_the_same_sources_do_not_wait_for_each_other_in_a_circle(
     assert deadlocks(conn) == 0
 
 
+def test_a_list_and_a_change_that_take_the_same_do_not_wait_for_each_other(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """A change of both target and source holds neither while a list may want it."""
+    register(Client(conn), 1)
+    lists, change = connect(autocommit=False), connect()
+    taken = {"rcs_type": "git", "url": "https://example.org/wanted", "target": "a"}
+    assert not Client(lists).new_many([taken], "ada")[0].error_code
+    send(
+        change,
+        b"select vcs.code_import_update((select min(id) from vcs.code_import),"
+        b""" '{"target": "wanted", "url": "https://example.org/wanted"}')""",
+    )
+    assert not ended_or_waiting(change, conn)
+    wanted = {"rcs_type": "git", "url": "https://example.org/b", "target": "wanted"}
+    assert not Client(lists).new_many([wanted], "ada")[0].error_code
+    lists.commit()
+    assert outcome(change) == "23505"
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
