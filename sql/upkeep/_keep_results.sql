@@ -56,6 +56,7 @@ begin
     return p_kept = 0 or exists (
         select from vcs._code_import_partition as looked
         where looked.relation = p_relation
+          and looked.filenode = vcs._filenode(p_relation)
           and looked.next_block >= vcs._blocks(p_relation)
           and looked.results_kept >= p_kept
           and looked.newest_id >= vcs._newest_id(p_relation)
@@ -76,6 +77,7 @@ begin
     if exists (
         select from vcs._code_import_partition as looked
         where looked.relation = p_relation
+          and looked.filenode = vcs._filenode(p_relation)
           and looked.next_block < vcs._blocks(p_relation)
           and looked.results_kept >= p_kept
           and looked.newest_id >= vcs._newest_id(p_relation)
@@ -83,10 +85,12 @@ begin
         return true;
     end if;
     execute format('lock table only vcs.%I in share mode', p_relation);
-    insert into vcs._code_import_partition as looked (relation, next_block, newest_id, results_kept)
-    values (p_relation, 0, vcs._newest_id(p_relation), p_kept)
+    insert into vcs._code_import_partition as looked
+        (relation, filenode, next_block, newest_id, results_kept)
+    values (p_relation, vcs._filenode(p_relation), 0, vcs._newest_id(p_relation), p_kept)
     on conflict on constraint _code_import_partition_pkey do update
-    set next_block = excluded.next_block,
+    set filenode = excluded.filenode,
+        next_block = excluded.next_block,
         newest_id = excluded.newest_id,
         results_kept = excluded.results_kept;
     return true;
@@ -105,6 +109,18 @@ as $$
 begin
     return pg_relation_size(format('vcs.%I', p_relation)::regclass)
         / current_setting('block_size')::bigint;
+end;
+$$;
+
+-- Another one after VACUUM FULL, CLUSTER or a restore, and then blocks have other rows.
+create or replace function vcs._filenode(p_relation text)
+returns oid
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return pg_relation_filenode(format('vcs.%I', p_relation)::regclass);
 end;
 $$;
 
@@ -216,10 +232,13 @@ begin
         v_next := v_next + c_blocks;
         exit when clock_timestamp() >= p_until;
     end loop;
-    insert into vcs._code_import_partition as looked (relation, next_block, newest_id, results_kept)
-    values (v_part, v_next, 0, v_kept)
+    insert into vcs._code_import_partition as looked
+        (relation, filenode, next_block, newest_id, results_kept)
+    values (v_part, vcs._filenode(v_part), v_next, 0, v_kept)
     on conflict on constraint _code_import_partition_pkey do update
-    set next_block = excluded.next_block, results_kept = excluded.results_kept;
+    set filenode = excluded.filenode,
+        next_block = excluded.next_block,
+        results_kept = excluded.results_kept;
     return v_count;
 end;
 $$;
