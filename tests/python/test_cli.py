@@ -808,6 +808,19 @@ def test_colour_is_for_terminals_that_want_it(
     assert "\x1b" not in cli.process("import", "list").stdout
 
 
+@pytest.mark.parametrize("words", [(), ("import",), ("server",)])
+def test_a_noun_without_a_verb_is_answered_with_its_help(
+    cli: CommandLine, words: tuple[str, ...]
+) -> None:
+    said = cli.refused(*words, code=2)
+    assert said == cli(*words, "--help")
+    told = json.loads(cli.refused(*words, "--json", code=2))
+    assert told == {
+        "error": "Missing command.",
+        "hint": " ".join(("code-import", *words, "--help")),
+    }
+
+
 def test_help_is_there_before_the_database_client_is_loaded() -> None:
     program = (
         "import sys\n"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
+from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
@@ -349,6 +350,10 @@ def describe(err: click.ClickException, as_json: bool) -> str:
     """An error as lines for a person, or as one JSON object."""
     from .output import visible
 
+    if isinstance(err, NoArgsIsHelpError):
+        if not as_json:
+            return err.format_message()
+        err = click.UsageError("Missing command.", err.ctx)
     failure = err if isinstance(err, Failure) else Failure(err.format_message())
     hint = failure.hint
     if isinstance(err, click.UsageError) and err.ctx is not None:
