@@ -821,6 +821,11 @@ def test_a_noun_without_a_verb_is_answered_with_its_help(
     }
 
 
+@pytest.mark.parametrize("words", [("sql",), ("completion", "bash")])
+def test_a_whole_file_is_a_string_for_programs(cli: CommandLine, words: tuple[str, ...]) -> None:
+    assert cli.json(*words) == cli(*words)
+
+
 def test_help_is_there_before_the_database_client_is_loaded() -> None:
     program = (
         "import sys\n"
