@@ -242,10 +242,10 @@ create index _code_import_event_type_idx on vcs._code_import_event (event_type, 
 
 create table vcs._code_import_partition (
     relation      text   primary key,
-    filenode      oid    not null,
     next_block    bigint not null,
     newest_id     bigint,
-    results_kept  bigint not null
+    results_kept  bigint not null,
+    filenode      bigint not null
 );
 
 comment on table vcs._code_import_partition is

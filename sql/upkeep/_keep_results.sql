@@ -86,13 +86,13 @@ begin
     end if;
     execute format('lock table only vcs.%I in share mode', p_relation);
     insert into vcs._code_import_partition as looked
-        (relation, filenode, next_block, newest_id, results_kept)
-    values (p_relation, vcs._filenode(p_relation), 0, vcs._newest_id(p_relation), p_kept)
+        (relation, next_block, newest_id, results_kept, filenode)
+    values (p_relation, 0, vcs._newest_id(p_relation), p_kept, vcs._filenode(p_relation))
     on conflict on constraint _code_import_partition_pkey do update
-    set filenode = excluded.filenode,
-        next_block = excluded.next_block,
+    set next_block = excluded.next_block,
         newest_id = excluded.newest_id,
-        results_kept = excluded.results_kept;
+        results_kept = excluded.results_kept,
+        filenode = excluded.filenode;
     return true;
 exception
     when lock_not_available or deadlock_detected or undefined_table then
@@ -114,13 +114,13 @@ $$;
 
 -- Another one after VACUUM FULL, CLUSTER or a restore, and then blocks have other rows.
 create or replace function vcs._filenode(p_relation text)
-returns oid
+returns bigint
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return pg_relation_filenode(format('vcs.%I', p_relation)::regclass);
+    return pg_relation_filenode(format('vcs.%I', p_relation)::regclass)::bigint;
 end;
 $$;
 
@@ -233,12 +233,12 @@ begin
         exit when clock_timestamp() >= p_until;
     end loop;
     insert into vcs._code_import_partition as looked
-        (relation, filenode, next_block, newest_id, results_kept)
-    values (v_part, vcs._filenode(v_part), v_next, 0, v_kept)
+        (relation, next_block, newest_id, results_kept, filenode)
+    values (v_part, v_next, 0, v_kept, vcs._filenode(v_part))
     on conflict on constraint _code_import_partition_pkey do update
-    set filenode = excluded.filenode,
-        next_block = excluded.next_block,
-        results_kept = excluded.results_kept;
+    set next_block = excluded.next_block,
+        results_kept = excluded.results_kept,
+        filenode = excluded.filenode;
     return v_count;
 end;
 $$;

@@ -96,7 +96,7 @@ begin
             order by bound.lower
         );
     end if;
-    return '{}';
+    return '{}'::tstzrange[];
 end;
 $$;
 
@@ -143,7 +143,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_default text := (select part.relation from vcs._partitions(p_parent) as part where part.is_default);
-    v_times   tstzmultirange := '{}';
+    v_times   tstzmultirange := tstzmultirange();
 begin
     if v_default is not null then
         execute format(
