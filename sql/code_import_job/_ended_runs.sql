@@ -4,13 +4,12 @@
 -- afresh; what is neither leaves them. The next date keeps the beat of the due dates, with at
 -- least half a wait of rest after a late start.
 
--- Of each run, given as its locked row, with the status and log file at its place. No heartbeat can
--- change the log's newest lines any more: they are read here.
+-- Of each run, given as its locked row, with its status and log file. No heartbeat can change the
+-- log's newest lines any more: they are read here.
 create or replace function vcs._ended_runs(
     p_runs         vcs._code_import_schedule[],
     p_statuses     text[],
-    p_log_file_ids bigint[],
-    p_places       integer[]
+    p_log_file_ids bigint[]
 )
 returns vcs._ended_run[]
 language plpgsql
@@ -21,11 +20,14 @@ begin
     -- What is asked of the settings by name is asked only when it counts.
     return array(
         with ended as materialized (
-            select
-                run.*,
-                p_statuses[p_places[run.ordinality]] as status,
-                p_log_file_ids[p_places[run.ordinality]] as log_file_id
-            from unnest(p_runs) with ordinality as run
+            select (given.run).*, given.status, given.log_file_id, given.number
+            from (
+                select
+                    generate_subscripts(p_runs, 1) as number,
+                    unnest(p_runs) as run,
+                    unnest(p_statuses) as status,
+                    unnest(p_log_file_ids) as log_file_id
+            ) as given
         ),
         counted as materialized (
             select
@@ -122,7 +124,7 @@ begin
         )::vcs._ended_run
         from dated as run
         left join vcs._code_import_logtail as tail on tail.job_id = run.job_id
-        order by run.ordinality
+        order by run.number
     );
 end;
 $$;

@@ -34,10 +34,10 @@ begin
             order by given.place
         );
     end if;
-    v_own := vcs._lock_own_runs(v_job_ids);
+    v_own := vcs._lock_own_runs(v_job_ids, p_statuses, p_log_file_ids);
     if v_own.runs is not null then
         places := v_own.places;
-        ended := vcs._end_runs(v_own.runs, p_statuses, p_log_file_ids, v_own.places);
+        ended := vcs._end_runs(v_own.runs, v_own.texts, v_own.log_file_ids);
     end if;
 end;
 $$;

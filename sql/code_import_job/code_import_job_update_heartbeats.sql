@@ -10,10 +10,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    v_lock     record;
-    v_own      bigint[];
-    v_logtails text[];
-    v_kill     bigint[];
+    v_lock record;
+    v_own  bigint[];
+    v_kill bigint[];
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_logtails), 'logtails');
     perform vcs._beat_machines(array(
@@ -24,20 +23,16 @@ begin
           and vcs._may_act_for(vcs._machine_owner(schedule.machine_id))
     ));
 
-    v_lock := vcs._lock_own_runs(p_job_ids);
+    v_lock := vcs._lock_own_runs(p_job_ids, p_logtails);
     select
-        array_agg(own.job_id),
-        array_agg(p_logtails[v_lock.places[own.number]]),
-        array_agg(own.job_id) filter (where own.kill_requested_by is not null)
-    into v_own, v_logtails, v_kill
-    from (
-        select run.job_id, run.kill_requested_by, run.ordinality as number
-        from unnest(v_lock.runs) with ordinality as run
-    ) as own;
+        array_agg(run.job_id),
+        array_agg(run.job_id) filter (where run.kill_requested_by is not null)
+    into v_own, v_kill
+    from unnest(v_lock.runs) as run;
     update vcs._code_import_schedule as schedule
     set heartbeat = greatest(now(), schedule.heartbeat)
     where schedule.job_id = any (v_own);
-    perform vcs._keep_logtails(v_own, v_logtails);
+    perform vcs._keep_logtails(v_own, v_lock.texts);
 
     return query
     select
