@@ -120,8 +120,10 @@ create index _code_import_schedule_running_idx
     on vcs._code_import_schedule (machine_id, date_started)
     where state = 'running';
 
--- These take or return something else.
-drop function if exists vcs._lock_own_runs(bigint[]);
-drop function if exists vcs._end_runs(vcs._code_import_schedule[], text[], bigint[], integer[]);
-drop function if exists vcs._ended_runs(vcs._code_import_schedule[], text[], bigint[], integer[]);
-drop function if exists vcs._schedule_next(vcs._ended_run[]);
+-- A run's end is judged on a row that is not locked, and written if the row is still of that version.
+alter type vcs._ended_run
+    add attribute place bigint,
+    add attribute version xid;
+
+-- It returns something else.
+drop function if exists vcs._finish_runs(bigint[], text[], bigint[]);

@@ -4,10 +4,11 @@
 -- afresh; what is neither leaves them. The next date keeps the beat of the due dates, with at
 -- least half a wait of rest after a late start.
 
--- Of each run, given as its locked row, with its status and log file. No heartbeat can change the
--- log's newest lines any more: they are read here.
+-- Of each that is a run whose end the caller may tell: whoever reclaims has judged that already. The
+-- rows are not locked, which would be written to the WAL, but known by their version.
+-- In the order of imports, in which they are to be written.
 create or replace function vcs._ended_runs(
-    p_runs         vcs._code_import_schedule[],
+    p_job_ids      bigint[],
     p_statuses     text[],
     p_log_file_ids bigint[]
 )
@@ -20,14 +21,20 @@ begin
     -- What is asked of the settings by name is asked only when it counts.
     return array(
         with ended as materialized (
-            select (given.run).*, given.status, given.log_file_id, given.number
-            from (
-                select
-                    generate_subscripts(p_runs, 1) as number,
-                    unnest(p_runs) as run,
-                    unnest(p_statuses) as status,
-                    unnest(p_log_file_ids) as log_file_id
-            ) as given
+            select
+                run.*, run.xmin as version, given.place, given.status, given.log_file_id
+            from unnest(p_job_ids, p_statuses, p_log_file_ids)
+                with ordinality as given (job_id, status, log_file_id, place)
+            join vcs._code_import_schedule as run on run.job_id = given.job_id
+            left join vcs._code_import_machine as machine on machine.id = run.machine_id
+            -- It runs, said so that these are looked for by their ids, not among all that run.
+            where run.date_started is not null
+              and (
+                  given.status = 'reclaimed'
+                  or machine.owner_role is null
+                  or machine.owner_role = session_user
+                  or vcs._is_operator()
+              )
         ),
         counted as materialized (
             select
@@ -120,11 +127,13 @@ begin
             run.requesting_user,
             run.again_requested_by,
             tail.logtail,
-            run.result_count + 1
+            run.result_count + 1,
+            run.place,
+            run.version
         )::vcs._ended_run
         from dated as run
         left join vcs._code_import_logtail as tail on tail.job_id = run.job_id
-        order by run.number
+        order by run.code_import_id
     );
 end;
 $$;
