@@ -120,6 +120,10 @@ create index _code_import_schedule_running_idx
     on vcs._code_import_schedule (machine_id, date_started)
     where state = 'running';
 
+-- What people look for. A url may be longer than an entry of a B-tree.
+create index _code_import_owner_idx on vcs._code_import (owner, target);
+create index _code_import_url_idx on vcs._code_import using hash (url);
+
 -- A run's end is judged on a row that is not locked, and written if the row is still of that version.
 alter type vcs._ended_run
     add attribute place bigint,

@@ -218,8 +218,8 @@ values
         null),
     (3, 'hg', 'reviewed', 'scheduled', 12, now() - interval '2 h', now(), null, null, 1, true, null,
         null, null, 4, 'bob', null),
-    (4, 'cvs', 'reviewed', 'running', 13, now() - interval '8 h', now() - interval '7 h', null, null,
-        1, false, now() - interval '6 h', now() - interval '1 s', 21, null, 'eve', null);
+    (4, 'cvs', 'reviewed', 'running', 13, now() - interval '8 h', now() - interval '7 h', null,
+        null, 1, false, now() - interval '6 h', now() - interval '1 s', 21, null, 'eve', null);
 select setval('vcs._code_import_job_id_seq', 13), setval('vcs._code_import_event_id_seq', 21);
 """
 
@@ -228,10 +228,12 @@ def test_an_upgrade_keeps_the_jobs_and_what_was_built_on_them(
     empty_dsn: str, before: schema.Sources, connect: Connect
 ) -> None:
     queries = (
-        "select code_import_id, job_id, date_created, date_due, date_last_started,"
-        " date_last_successful, state, date_started, heartbeat, machine_id, start_event_id,"
-        " is_pinned, ordering, rcs_type, requesting_user, update_interval"
-        " from vcs._code_import_schedule order by 1",
+        (
+            "select code_import_id, job_id, date_created, date_due, date_last_started,"
+            " date_last_successful, state, date_started, heartbeat, machine_id, start_event_id,"
+            " is_pinned, ordering, rcs_type, requesting_user, update_interval"
+            " from vcs._code_import_schedule order by 1"
+        ),
         "select * from public.report order by 1",
     )
     with before.table_of_contents.open("a") as listed:
