@@ -20,7 +20,7 @@ as $$
 begin
     -- What is asked of the settings by name is asked only when it counts.
     return array(
-        with ended as materialized (
+        with ended as (
             select
                 run.*, run.xmin as version, given.place, given.status, given.log_file_id
             from unnest(p_job_ids, p_statuses, p_log_file_ids)
@@ -85,7 +85,7 @@ begin
                 end as wait
             from counted as run
         ),
-        dated as materialized (
+        dated as (
             select
                 run.*,
                 case

@@ -21,7 +21,9 @@ declare
     v_result_ids bigint[] := array[]::bigint[];
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_statuses), 'statuses');
-    perform vcs._check_job_ids(p_job_ids, cardinality(v_log_file_ids), 'log_file_ids');
+    if p_log_file_ids is not null then
+        perform vcs._check_job_ids(p_job_ids, cardinality(p_log_file_ids), 'log_file_ids');
+    end if;
     foreach v_ended in array vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids) loop
         v_result_ids[v_ended.place] := v_ended.result_id;
     end loop;
