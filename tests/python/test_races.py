@@ -456,6 +456,38 @@ def test_lists_with_the_same_sources_do_not_wait_for_each_other_in_a_circle(
     assert deadlocks(conn) == 0
 
 
+def test_batches_of_the_same_runs_do_not_wait_for_each_other_in_a_circle(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """They are finished in one order and in the other, while they beat in a third."""
+    count = 200
+    register(Client(conn), count)
+
+    def finish(job_ids: list[int]) -> int:
+        with connect() as own:
+            gate.wait(20)
+            ended = Client(own).job_finish_many(job_ids, ["success_partial"] * count)
+        return len([row for row in ended if row.error_code is None])
+
+    def beat(job_ids: list[int]) -> int:
+        with connect() as own:
+            gate.wait(20)
+            return len(Client(own).job_update_heartbeats(job_ids, ["Here.\n"] * count))
+
+    for seed in range(5):
+        gate = threading.Barrier(3)
+        ids = [run.id for run in Client(conn).job_claim("one.example.org", count, count)]
+        mixed = random.Random(seed).sample(ids, count)
+        with ThreadPoolExecutor(3) as pool:
+            done = [
+                pool.submit(finish, ids), pool.submit(finish, ids[::-1]), pool.submit(beat, mixed)
+            ]  # fmt: skip
+            assert [one.result(60) for one in done] == [count] * 3
+        assert only(conn, "select count(*) from vcs.code_import_result") == count * (seed + 1)
+    assert deadlocks(conn) == 0
+    assert_rules_hold(conn)
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
