@@ -1,5 +1,6 @@
 -- Lay the schedule's columns so that what a claim or a finish changes lies side by side: of an update
 -- that stays on its page, only the bytes from the first to the last that differ go into the WAL.
+-- Let runs end without a lock beforehand, and imports be found by their owner and url.
 -- depends: 0008.history-by-time
 
 -- What reads the columns that move. The constraint and the trigger are made anew with the functions.
