@@ -303,12 +303,14 @@ def imports(
     statuses: Sequence[ReviewStatus] | None = None,
     rcs_types: Sequence[RcsType] | None = None,
     owner: str | None = None,
+    url: str | None = None,
     text: str | None = None,
     after: str = "",
     limit: int = 50,
 ) -> list[ImportLine]:
-    """Return imports by target: of any of these statuses and types, with ``text`` in their target
-    or url. ``after`` is the target before this page."""
+    """Return imports by target: of any of these statuses and types, registered with this ``url``
+    letter for letter, with ``text`` in their target or url. ``after`` is the target before this
+    page."""
     return fetch_listing(
         conn,
         ImportLine,
@@ -317,6 +319,7 @@ def imports(
         where (%(statuses)s::text[] is null or imp.review_status = any (%(statuses)s::text[]))
           and (%(rcs_types)s::text[] is null or imp.rcs_type = any (%(rcs_types)s::text[]))
           and (%(owner)s::text is null or imp.owner = %(owner)s::text)
+          and (%(url)s::text is null or imp.url = %(url)s::text)
           and (%(text)s::text is null
                or strpos(lower(imp.target), lower(%(text)s::text)) > 0
                or strpos(lower(imp.url), lower(%(text)s::text)) > 0)
@@ -327,6 +330,7 @@ def imports(
         statuses=_array(statuses),
         rcs_types=_array(rcs_types),
         owner=owner,
+        url=url,
         text=text,
         after=after,
         limit=limit,
@@ -500,17 +504,27 @@ def results(
     limit: int = 50,
 ) -> list[ResultLine]:
     """Return results, newest first. ``before`` is the id of the result before this page."""
+    # A machine's are one range of its index, asked for as such: with an equality the planner would
+    # rather walk past the results of all others, not knowing how few one machine has.
+    of_machine: LiteralString = """
+          and record.machine_id >= %(machine_id)s::bigint
+          and (record.machine_id, record.id)
+              <= (%(machine_id)s::bigint, coalesce(%(before)s::bigint - 1, 9223372036854775807))
+        order by record.machine_id desc, record.id desc
+    """
+    of_all: LiteralString = """
+          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
+        order by record.id desc
+    """
     return fetch_listing(
         conn,
         ResultLine,
         f"select {ResultLine.columns} {_RESULTS}"
-        """
+        f"""
         where (%(code_import_id)s::bigint is null
                or record.code_import_id = %(code_import_id)s::bigint)
-          and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
           and (%(statuses)s::text[] is null or record.status = any (%(statuses)s::text[]))
-          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
-        order by record.id desc
+          {of_all if machine_id is None else of_machine}
         limit %(limit)s
         """,
         code_import_id=code_import_id,

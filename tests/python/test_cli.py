@@ -229,6 +229,9 @@ def test_list_filters_and_pages(cli: CommandLine) -> None:
     assert [imp["target"] for imp in second] == ["c"]
     assert [imp["target"] for imp in cli.json("import", "list", "--match", "B.EX")] == ["b"]
     assert [imp["target"] for imp in cli.json("import", "list", "--owner", "c")] == ["c"]
+    of_b = cli.json("import", "list", "--url", "https://b.example.org/x.git")
+    assert [imp["target"] for imp in of_b] == ["b"]
+    assert cli.json("import", "list", "--url", "https://b.example.org/x") == []
     assert cli.json("import", "list", "--type", "svn", "--type", "hg") == []
     assert cli.run("import", "list", "--type", "svn").stderr == "no imports\n"
 

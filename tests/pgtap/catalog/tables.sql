@@ -63,7 +63,7 @@ select is_empty(
 select is_empty(
     $$ select ours.name, attribute.attname
        from ours join pg_attribute as attribute on attribute.attrelid = ours.oid
-           and attribute.attnum > 0
+           and attribute.attnum > 0 and not attribute.attisdropped
        where ours.relkind = 'v'
          and attribute.attname in ('state', 'review_status', 'event_type', 'heartbeat', 'date_due',
              'ordering', 'requesting_user', 'logtail',
@@ -85,7 +85,7 @@ select is_empty(
 select is_empty(
     $$ select ours.name, attribute.attname, attribute.atttypid::regtype
        from ours join pg_attribute as attribute on attribute.attrelid = ours.oid
-           and attribute.attnum > 0
+           and attribute.attnum > 0 and not attribute.attisdropped
        where not ours.is_of_yoyo and ours.relkind in ('r', 'p', 'v')
          and attribute.atttypid::regtype::text not in
              ('bigint', 'integer', 'text', 'boolean', 'timestamp with time zone', 'interval',
@@ -95,7 +95,7 @@ select is_empty(
 select is_empty(
     $$ select ours.name, attribute.attname
        from ours join pg_attribute as attribute on attribute.attrelid = ours.oid
-           and attribute.attnum > 0
+           and attribute.attnum > 0 and not attribute.attisdropped
        where not ours.is_of_yoyo and ours.relkind in ('r', 'v')
          and (attribute.attname = 'id' or attribute.attname ~ '_id$')
              and attribute.atttypid <> 'bigint'::regtype $$,
