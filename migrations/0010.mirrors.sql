@@ -39,6 +39,7 @@ create table vcs._code_import_mirror (
     code_import_id        bigint primary key
         references vcs._code_import (id) on delete cascade,
     maximum_loss_percent  integer,
+    job_id                bigint,
     date_verified         timestamptz,
     damage                text,
 

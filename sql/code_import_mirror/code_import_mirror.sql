@@ -9,6 +9,7 @@ select
         select count(*) from vcs._code_import_held_ref as held
         where held.code_import_id = import.id
     ) as refs_held,
+    mirror.job_id,
     mirror.date_verified,
     mirror.damage,
     -- The first time spread evenly, so that mirrors registered together are not all read at once.
@@ -32,6 +33,8 @@ comment on column vcs.code_import_mirror.maximum_loss_percent is
     'A run that would lose more of the branches, the tags or the commits than this holds it back.';
 comment on column vcs.code_import_mirror.refs_held is
     'How many changes at the source are held back: code_import_held_ref lists them.';
+comment on column vcs.code_import_mirror.job_id is
+    'The newest run that has told of a change of refs.';
 comment on column vcs.code_import_mirror.date_verified is
     'When all objects of the mirror were read and checked last; null for not yet.';
 comment on column vcs.code_import_mirror.damage is

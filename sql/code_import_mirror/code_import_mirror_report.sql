@@ -2,7 +2,7 @@
 
 create or replace function vcs.code_import_mirror_report(
     p_job_id      bigint,
-    p_changes     jsonb   default '[]',
+    p_changes     jsonb   default null,
     p_held        jsonb   default null,
     p_is_verified boolean default false,
     p_damage      text    default null
@@ -19,7 +19,12 @@ begin
     if p_is_verified is null then
         perform vcs._refuse_null('code_import_mirror', 'is_verified');
     end if;
-    perform vcs._record_ref_changes(v_schedule.code_import_id, p_changes, p_job_id);
+    if p_changes <> '[]' then
+        perform vcs._record_ref_changes(v_schedule.code_import_id, p_changes, p_job_id);
+        insert into vcs._code_import_mirror as mirror (code_import_id, job_id)
+        values (v_schedule.code_import_id, p_job_id)
+        on conflict (code_import_id) do update set job_id = excluded.job_id;
+    end if;
     if p_held is not null then
         perform vcs._hold_refs(v_schedule.code_import_id, p_held, p_job_id);
     end if;
@@ -41,7 +46,7 @@ $$Record what a running job has made of its mirror; return the mirror.
 
 changes and held are arrays of objects with ref, kind (new, updated, rewritten or deleted), old and
 new; changes may carry the job_id of an earlier run that could not tell. held replaces what was held
-before; null leaves it. is_verified: all of the mirror was read, and damage is what was wrong.
+before; null leaves either as it is. is_verified: all of the mirror was read, and damage is what was wrong.
 error   IJ400 what is no change of a ref, or null
 error   IJ403 the job runs on a machine of another role
 error   IJ409 the job is not running

@@ -130,13 +130,13 @@ class Publisher:
         self._move_shallow(stage)
         self._check_connected(plan)
         keep = f"{KEEP}{self.mirror.job_id}/"
-        first, second = _deletions(plan, keep), _updates(plan)
+        first, second = deletions(plan, keep), updates(plan)
         if head is not None and not _is_branch(old_head):
             first.append(_create(f"{keep}HEAD", old_head))
         if head is not None and not _is_branch(head):
             second += [b"option no-deref\0", _update("HEAD", head, None)]
-        self._transaction(first)
-        self._transaction(second)
+        self._write(first)
+        self._write(second)
         if _is_branch(head):
             self._tool("symbolic-ref", "HEAD", str(head))
         if len(plan.changes) > MOST_LOOSE_REFS:
@@ -155,15 +155,12 @@ class Publisher:
     def _forget(self, kept: Kept) -> None:
         """Let go of what refs were, when that is long ago, and of what only they needed."""
         if kept.outdated:
-            self._transaction([_line("delete", name, "") for name in kept.outdated])
+            self._write([_line("delete", name, "") for name in kept.outdated])
             self._tool("repack", "-a", "-d", "-q")
             self.log(f"Forgot what {len(kept.outdated)} refs were long ago.")
 
-    def _transaction(self, lines: list[bytes]) -> None:
-        # "start" and "commit" make it one thing even when this process dies in the middle of it.
-        if lines:
-            text = b"".join([b"start\0", *lines, b"commit\0"])
-            self._tool("update-ref", "-z", "--stdin", text=text)
+    def _write(self, lines: Sequence[bytes]) -> None:
+        write_refs(self.git, self.mirror, self.lock, lines)
 
     def _tool(self, *args: str, text: bytes | None = None) -> None:
         self.git(*args, repository=self.mirror.path, text=text, keep_open=(self.lock.fd,))
@@ -287,8 +284,19 @@ def _after(old: Mapping[str, str], plan: Plan) -> dict[str, str]:
     return final
 
 
-def _deletions(plan: Plan, keep: str) -> list[bytes]:
-    """Delete what goes, and keep what it was, and what rewritten refs were."""
+def write_refs(git: Git, mirror: Mirror, lock: Lock, lines: Sequence[bytes]) -> None:
+    """Change refs of a mirror, all of them or none. ``lines`` are those of git's update-ref."""
+    # "start" and "commit" make it one thing even when this process dies in the middle of it.
+    if lines:
+        text = b"".join([b"start\0", *lines, b"commit\0"])
+        git(
+            "update-ref", "-z", "--stdin",
+            repository=mirror.path, text=text, keep_open=(lock.fd,),
+        )  # fmt: skip
+
+
+def deletions(plan: Plan, keep: str) -> list[bytes]:
+    """Lines that delete what goes, and keep what it was, and what rewritten refs were."""
     lines = []
     for change in plan.of("deleted", "rewritten"):
         lines.append(_create(keep + change.name.removeprefix("refs/"), str(change.old)))
@@ -297,7 +305,8 @@ def _deletions(plan: Plan, keep: str) -> list[bytes]:
     return lines
 
 
-def _updates(plan: Plan) -> list[bytes]:
+def updates(plan: Plan) -> list[bytes]:
+    """Lines that make what is new, and move what moves."""
     return [
         _create(change.name, str(change.new))
         if change.old is None

@@ -2,13 +2,13 @@ begin;
 select plan(10);
 
 select columns_are('vcs', 'code_import_mirror', array['code_import_id', 'target',
-    'maximum_loss_percent', 'refs_held', 'date_verified', 'damage', 'date_verification_due'],
+    'maximum_loss_percent', 'refs_held', 'job_id', 'date_verified', 'damage', 'date_verification_due'],
     'a mirror has these columns');
 select let('import', an_import());
 select results_eq(
-    $$ select maximum_loss_percent, refs_held, date_verified, damage from vcs.code_import_mirror
+    $$ select maximum_loss_percent, refs_held, job_id, date_verified, damage from vcs.code_import_mirror
        where code_import_id = the('import') $$,
-    $$ values (50, 0::bigint, null::timestamptz, null::text) $$,
+    $$ values (50, 0::bigint, null::bigint, null::timestamptz, null::text) $$,
     'of each import there is one, by the defaults'
 );
 select set_to('maximum_loss_percent', '20');
