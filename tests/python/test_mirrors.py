@@ -13,8 +13,6 @@ import psycopg
 import pytest
 
 from code_import.client import Client
-from code_import.errors import WrongState
-from code_import.mirror import Store
 from code_import.reading import held_refs, mirrors, ref_changes
 from code_import.refs import FEW_COMMITS
 from harness.worlds import Repository, new_world
@@ -108,10 +106,8 @@ def test_the_database_knows_what_has_become_of_refs(farm: Farm) -> None:
     out, _ = farm.call("mirror", "changes", "source", "--ref", "refs/heads/dev")
     assert out.split()[:5] == ["ID", "WHEN", "RUN", "KIND", "REF"]
     assert max(map(len, out.splitlines())) <= 80
-    assert [line.split()[-2:] for line in out.splitlines()[1:]] == [
-        [old[:12], "-"],
-        ["-", old[:12]],
-    ]
+    was_and_is = [line.split()[-2:] for line in out.splitlines()[1:]]
+    assert was_and_is == [[old[:12], "-"], ["-", old[:12]]]
 
 
 def test_what_a_worker_could_not_tell_is_told_later(farm: Farm) -> None:
@@ -202,8 +198,8 @@ def test_a_mirror_is_read_as_a_whole_when_it_is_due(farm: Farm) -> None:
 # --- the way back ------------------------------------------------------------------------------
 
 
-def _make_past(farm: Farm, *things: str) -> None:
-    """Let what has happened have happened some hours ago, an hour from thing to thing."""
+def _pass_an_hour(farm: Farm) -> None:
+    """Let the journal be an hour older."""
     farm.conn.execute(
         "update vcs._code_import_ref_change set date_created = date_created - interval '1 hour'"
     )
@@ -211,7 +207,7 @@ def _make_past(farm: Farm, *things: str) -> None:
 
 def test_a_mirror_is_restored_as_it_was(farm: Farm) -> None:
     before = farm.mirror.refs("refs/heads", "refs/tags")
-    _make_past(farm)
+    _pass_an_hour(farm)
     farm.source.git("symbolic-ref", "HEAD", "refs/heads/new")
     farm.source.commit("new")
     farm.source.commit("main", parent="main~1")
@@ -238,7 +234,7 @@ def test_a_mirror_is_restored_as_it_was(farm: Farm) -> None:
     kinds = [each.kind for each in ref_changes(farm.conn, farm.code_import_id, limit=4)]
     assert kinds == ["restored"] * 4
     # Back to what it was before it was restored; and then to its source again.
-    _make_past(farm)
+    _pass_an_hour(farm)
     farm.call("mirror", "restore", "source", "--as-of", when[0], "--yes", code=3)
     farm.client.update(farm.code_import_id, {"review_status": "reviewed"}, "tester")
     assert farm.run() == "success"
@@ -246,7 +242,7 @@ def test_a_mirror_is_restored_as_it_was(farm: Farm) -> None:
 
 
 def test_a_mirror_that_is_not_what_the_journal_says_is_left_alone(farm: Farm) -> None:
-    _make_past(farm)
+    _pass_an_hour(farm)
     farm.source.commit("dev")
     farm.run()
     farm.mirror.git("update-ref", "refs/heads/dev", "main")
@@ -270,14 +266,10 @@ def test_before_the_first_run_there_was_no_mirror(farm: Farm) -> None:
     assert "invalid input syntax" in err
 
 
-def test_a_restore_waits_for_nobody(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a run goes on it is refused; while it goes on, no run can start."""
+def test_no_run_starts_while_a_mirror_is_restored(farm: Farm) -> None:
+    farm.client.request(farm.code_import_id, "tester")
     with farm.conn.transaction():
         farm.client.mirror_restore(farm.code_import_id, [], "tester")
         with psycopg.connect(farm.dsn, autocommit=True) as other:
             claimed = Client(other).job_claim("m", 1, 1)
     assert claimed == []
-    farm.client.update(farm.code_import_id, {"review_status": "reviewed"}, "tester")
-    with pytest.raises(WrongState):
-        farm.client.mirror_keep(farm.code_import_id, "tester")
-    assert Store(farm.store).path("source").exists()
