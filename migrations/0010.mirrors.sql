@@ -1,5 +1,5 @@
 -- Keep a journal of what became of each mirror's refs, and what people decide about them.
--- depends: 0008.history-by-time
+-- depends: 0009.looked-through-files
 
 create sequence vcs._code_import_ref_change_id_seq as bigint;
 
