@@ -27,6 +27,7 @@
 \set migration 0008.history-by-time
 \ir install/migrate.sql
 \set migration 0009.looked-through-files
+\ir install/migrate.sql
 \set migration 0010.mirrors
 \ir install/migrate.sql
 
