@@ -51,6 +51,9 @@ create table vcs._code_import_mirror (
 comment on table vcs._code_import_mirror is
     'What is known of a mirror, and what its owner wants; none is needed for one without news.';
 
+create index _code_import_mirror_damaged_idx
+    on vcs._code_import_mirror (code_import_id) where damage is not null;
+
 create table vcs._code_import_held_ref (
     code_import_id  bigint      not null
         references vcs._code_import (id) on delete cascade,

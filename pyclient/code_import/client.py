@@ -565,8 +565,10 @@ class Client:
 
         ``changes`` and ``held`` are mappings with ref, kind (new, updated, rewritten or deleted),
         old and new; a change may carry the job_id of an earlier run that could not tell. ``held``
-        replaces what was held before, None leaves either. ``is_verified`` says that all of the mirror
-        was read, and ``damage`` what was wrong. Returns it. Raises NotYours, WrongState, RunGone.
+        replaces what was held before, None leaves either. ``is_verified`` says that all of the
+        mirror was read, and ``damage`` what was wrong.
+
+        Returns it. Raises NotYours, WrongState, RunGone.
         """
         return fetch_one(
             self._conn,

@@ -452,7 +452,7 @@ def _resolve(words: list[str]) -> None:
             options = [(*param.opts, *param.secondary_opts) for param in command.get_params(ctx)]
             assert any(word in spellings for spellings in options), words
         elif isinstance(command, click.Group):
-            found = command.get_command(ctx, word)
+            found = command.get_command(ctx, word) or getattr(command, "default", None)
             assert found is not None, words
             command = found
 

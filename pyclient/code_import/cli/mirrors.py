@@ -43,13 +43,15 @@ Row = TypeVar("Row", HeldRef, RefChange)
 class _MirrorGroup(Group):
     """Verbs; where there is none, what is given are sources to be mirrored now."""
 
+    default = mirror_now
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = [word for word in args if word != "--json"]
         if words[:1] == ["--dsn"]:
             words = words[2:]
         is_help = words[:1] in ([], ["-h"], ["--help"])
         if not is_help and self.get_command(ctx, words[0]) is None:
-            args = [str(mirror_now.name), *args]
+            args = [str(self.default.name), *args]
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
