@@ -14,12 +14,15 @@ from .models import (
     Assignment,
     Event,
     EventType,
+    HeldRef,
     Import,
     JobState,
     LogFile,
     Machine,
     MachineState,
+    Mirror,
     RcsType,
+    RefChange,
     ResultStatus,
     ReviewStatus,
     Setting,
@@ -596,3 +599,88 @@ def as_id(name: str) -> int | None:
 
 def _array(values: Sequence[Value] | None) -> list[Value] | None:
     return None if values is None else list(values)
+
+
+def mirrors(
+    conn: Connection[Any],
+    *,
+    held: bool = False,
+    damaged: bool = False,
+    after: str = "",
+    limit: int = 50,
+) -> list[Mirror]:
+    """Return mirrors by target: all, those of which something is held, or that were damaged."""
+    return fetch_listing(
+        conn,
+        Mirror,
+        f"""
+        select {Mirror.columns}
+        from vcs.code_import_mirror as mirror
+        where mirror.target > %(after)s::text
+          and (not %(held)s or mirror.code_import_id in (
+              select held.code_import_id from vcs.code_import_held_ref as held))
+          and (not %(damaged)s or mirror.damage is not null)
+        order by mirror.target
+        limit %(limit)s
+        """,
+        held=held,
+        damaged=damaged,
+        after=after,
+        limit=limit,
+    )
+
+
+def ref_changes(
+    conn: Connection[Any],
+    code_import_id: int,
+    *,
+    ref: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[RefChange]:
+    """Return what has become of the refs of a mirror, newest first; ``before`` is an id."""
+    return fetch_listing(
+        conn,
+        RefChange,
+        f"""
+        select {RefChange.columns}
+        from vcs.code_import_ref_change as change
+        where change.code_import_id = %(code_import_id)s::bigint
+          and (%(ref)s::text is null or change.ref = %(ref)s::text)
+          and (%(before)s::bigint is null or change.id < %(before)s::bigint)
+        order by change.id desc
+        limit %(limit)s
+        """,
+        code_import_id=code_import_id,
+        ref=ref,
+        before=before,
+        limit=limit,
+    )
+
+
+def held_refs(conn: Connection[Any], code_import_id: int) -> list[HeldRef]:
+    """Return what a mirror holds back, by name."""
+    return fetch_all(
+        conn,
+        HeldRef,
+        f"select {HeldRef.columns} from vcs.code_import_held_ref"
+        " where code_import_id = %s order by ref",
+        code_import_id,
+    )
+
+
+def instant(conn: Connection[Any], words: str) -> datetime:
+    """Return the time that some words mean to the database. Raises psycopg.DataError."""
+    when: datetime = fetch_value(conn, "select %s::timestamptz", words)
+    return when
+
+
+def seconds(conn: Connection[Any], setting: str) -> float:
+    """Return a setting that is an interval, in seconds."""
+    value: float = fetch_value(
+        conn,
+        "select extract(epoch from value::interval)::float8 from vcs.code_import_settings"
+        " where name = %s",
+        setting,
+    )
+    return value

@@ -74,8 +74,19 @@ def _run_all(client: Client, number: int) -> None:
     turn = 0
     while runs := client.job_claim(hostname(turn % MACHINES), CHUNK, CHUNK // 10):
         statuses = [_status(run.code_import_id, number) for run in runs]
+        for run, status in zip(runs, statuses, strict=True):
+            if status == "success":
+                client.mirror_report(run.id, _changes(number))
         client.job_finish_many([run.id for run in runs], statuses)
         turn += 1
+
+
+def _changes(number: int) -> list[dict[str, Any]]:
+    before = f"{number:040}" if number else None
+    return [
+        {"ref": f"refs/heads/{name}", "kind": "updated", "old": before, "new": f"{number + 1:040}"}
+        for name in ("main", "dev", "next")
+    ]
 
 
 def _status(code_import_id: int, number: int) -> FinishStatus:

@@ -34,7 +34,7 @@ MOST = 1_500
 """Rows and index entries that one call may visit: each table that grows has over ten times that."""
 SMALL = 8
 """Pages of a table that may well be read whole: a partition that has just begun."""
-GROWING = "^_code_import($|_schedule|_logtail|_result|_event|_log_file)"
+GROWING = "^_code_import($|_schedule|_logtail|_result|_event|_log_file|_ref_change|_mirror|_held_ref)"
 
 
 class Recording(psycopg.Cursor[Any]):
@@ -238,8 +238,31 @@ CALLS: dict[str, Callable[[Asking], object]] = {
         at.client.machine_new(f"new{at.turn}").id, "ada"
     ),
     "configure": lambda at: at.client.configure("results_kept", str(at.turn + 1), "ada"),
+    "mirror_report": lambda at: at.client.mirror_report(
+        at.run.id, [{"ref": f"refs/heads/{at.turn}", "kind": "new", "new": f"{at.turn:040}"}], []
+    ),
+    "mirror_accept": lambda at: at.client.mirror_accept(held(at), "ada"),
+    "mirror_keep": lambda at: at.client.mirror_keep(held(at), "ada"),
+    "mirror_set_maximum_loss": lambda at: at.client.mirror_set_maximum_loss(
+        at.job.code_import_id, at.turn, "ada"
+    ),
+    "mirror_as_of": lambda at: at.client.mirror_as_of(
+        at.job.code_import_id, reading.instant(at.conn, "today")
+    ),
+    "mirror_restore": lambda at: at.client.mirror_restore(
+        at.job.code_import_id,
+        [{"ref": "HEAD", "kind": "updated", "new": "ref: refs/heads/main"}],
+        "ada",
+    ),
     "tidy_up": lambda at: at.client.tidy_up(),
 }
+
+
+def held(at: Asking) -> int:
+    """An import whose run holds something back."""
+    refs = [{"ref": "refs/heads/main", "kind": "deleted", "old": f"{at.turn:040}"}]
+    return at.client.mirror_report(at.run.id, None, refs).code_import_id
+
 
 COMMANDS = (
     "import list", "import list --status new", "import show project7/repository7",
@@ -251,6 +274,9 @@ COMMANDS = (
     "event list --machine machine1.example.org",
     "result list", "result list --import project7/repository7", "result list --status failure",
     "result list --machine machine1.example.org", "result show project7/repository7",
+    "mirror list", "mirror list --held", "mirror list --damaged",
+    "mirror held project7/repository7", "mirror changes project7/repository7",
+    "mirror as-of project7/repository7 today",
 )  # fmt: skip
 
 # --- how it is looked at -------------------------------------------------------------------------
