@@ -125,9 +125,15 @@ begin
         where given.width <= greatest(v_kind.retention / 20, 3600);
         v_first := ((v_kind.today - v_kind.retention) / v_width - 1) * v_width;
 
+        -- The start of a run becomes an event of its own when it is released.
         for v_lower in execute format(
-            'select distinct greatest(floor(extract(epoch from date_created) / $1)::bigint * $1, $2)
-             from vcs.%I where date_created <= now()',
+            'select distinct greatest(floor(extract(epoch from written.date) / $1)::bigint * $1, $2)
+             from (
+                 select date_created from vcs.%I
+                 union all
+                 select date_started from vcs._code_import_schedule where state = ''running''
+             ) as written (date)
+             where written.date <= now()',
             v_kind.name || '_in_one'
         ) using v_width, v_first
         loop

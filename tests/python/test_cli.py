@@ -229,6 +229,9 @@ def test_list_filters_and_pages(cli: CommandLine) -> None:
     assert [imp["target"] for imp in second] == ["c"]
     assert [imp["target"] for imp in cli.json("import", "list", "--match", "B.EX")] == ["b"]
     assert [imp["target"] for imp in cli.json("import", "list", "--owner", "c")] == ["c"]
+    of_b = cli.json("import", "list", "--url", "https://b.example.org/x.git")
+    assert [imp["target"] for imp in of_b] == ["b"]
+    assert cli.json("import", "list", "--url", "https://b.example.org/x") == []
     assert cli.json("import", "list", "--type", "svn", "--type", "hg") == []
     assert cli.run("import", "list", "--type", "svn").stderr == "no imports\n"
 
@@ -436,7 +439,7 @@ def test_settings_are_shown_set_and_restored(cli: CommandLine) -> None:
     assert cli.json("settings", "show", "logtail_limit")["value"] == "1 kB"
     assert cli("settings", "set", "logtail_limit", "--default") == "logtail_limit is 64 kB\n"
     assert "machine_silent_after  not set" in cli("settings", "show")
-    assert len(cli.json("settings", "show")) == 17
+    assert len(cli.json("settings", "show")) == 20
     assert "IJ400" in cli.refused("settings", "show", "nonsense")
     assert "IJ400" in cli.refused("settings", "set", "logtail_limit", "nonsense")
     cli.refused("settings", "set", "logtail_limit", code=2)
@@ -451,7 +454,7 @@ def test_tidy_up_counts(cli: CommandLine) -> None:
 
 
 def test_the_api_is_listed(cli: CommandLine) -> None:
-    assert len(cli.json("api")) == 36
+    assert len(cli.json("api")) == 42
     told = cli("api", "job_claim")
     assert told.startswith("vcs.code_import_job_claim(p_hostname text")
     assert max(map(len, told.splitlines())) <= 80
@@ -734,6 +737,49 @@ def test_nothing_is_said_when_the_reader_goes_away(cli: CommandLine, client: Cli
         assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize("arguments", [["api"], ["api", "--json"], ["sql"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_no_more_is_told_in_a_line(
+    cli: CommandLine, arguments: list[str], unbuffered: str
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "code_import", *arguments],
+            env={**os.environ, **cli.environment, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 74
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ("<&-", ["uninstall"], 2),
+        (">&-", ["api"], 0),
+        ("2>&-", ["import", "show", "nowhere"], 1),
+        ("<&- >&- 2>&-", ["api"], 0),
+    ],
+)
+def test_a_closed_stream_is_as_an_empty_one(
+    cli: CommandLine, closed: str, arguments: list[str], code: int
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "code_import", *arguments],
+        env={**os.environ, **cli.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, "Traceback" in done.stdout + done.stderr) == (code, False)
+
+
 @pytest.mark.parametrize(
     ("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
@@ -763,6 +809,24 @@ def test_colour_is_for_terminals_that_want_it(
     assert b"project/repo" in printed
     assert (b"\x1b[3" in printed) == coloured
     assert "\x1b" not in cli.process("import", "list").stdout
+
+
+@pytest.mark.parametrize("words", [(), ("import",), ("server",)])
+def test_a_noun_without_a_verb_is_answered_with_its_help(
+    cli: CommandLine, words: tuple[str, ...]
+) -> None:
+    said = cli.refused(*words, code=2)
+    assert said == cli(*words, "--help")
+    told = json.loads(cli.refused(*words, "--json", code=2))
+    assert told == {
+        "error": "Missing command.",
+        "hint": " ".join(("code-import", *words, "--help")),
+    }
+
+
+@pytest.mark.parametrize("words", [("sql",), ("completion", "bash")])
+def test_a_whole_file_is_a_string_for_programs(cli: CommandLine, words: tuple[str, ...]) -> None:
+    assert cli.json(*words) == cli(*words)
 
 
 def test_help_is_there_before_the_database_client_is_loaded() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from code_import import schema
 from code_import.client import Client
@@ -83,6 +84,25 @@ def write_result(conn: psycopg.Connection[Any], code_import_id: int, days_ago: i
         days_ago,
     )
     return made
+
+
+def fill_partition(conn: psycopg.Connection[Any]) -> None:
+    """Two thousand results, numbered as their ids are, at the time of the newest that is there."""
+    conn.execute(
+        """
+        create temporary table newest on commit drop as
+        select * from vcs._code_import_result order by id desc limit 1;
+        delete from vcs._code_import_result;
+        insert into vcs._code_import_result
+        select n, date_filed, date_created, code_import_id, machine_id, n, n, log_file_id,
+            date_job_started, n, status, requesting_user, (
+                select string_agg(sha256(convert_to(format('%s %s', n, m), 'UTF8'))::text, '')
+                from generate_series(1, 25) as m
+            )
+        from newest, generate_series(1, 2000) as n;
+        update vcs._code_import_schedule set result_count = 2000;
+        """
+    )
 
 
 def tidy(conn: psycopg.Connection[Any]) -> dict[str, int]:
@@ -196,6 +216,90 @@ def test_an_upgrade_keeps_the_history_and_what_was_built_on_it(
     ).fetchall() == [(1, [3, 4]), (2, [3, 4]), (3, [4])]
 
 
+def test_an_upgrade_has_room_for_the_start_of_a_run_that_goes_on(
+    empty_dsn: str, before: schema.Sources, connect: Connect
+) -> None:
+    """Days ago, and nothing else then: it is written when the run is released."""
+    schema.install(empty_dsn, using=before)
+    conn = connect(dsn=empty_dsn)
+    conn.execute(HISTORY.encode())
+    conn.execute(
+        """
+        insert into vcs._code_import_machine (date_created, hostname, state)
+        values (now(), 'anvil', 'online');
+        update vcs._code_import_schedule
+        set review_status = 'reviewed', job_id = 13, state = 'running', machine_id = machine.id,
+            requesting_user = 'ada', start_event_id = 113, date_created = date, date_due = date,
+            date_started = date, heartbeat = now()
+        from vcs._code_import_machine as machine, (select now() - interval '100 h') as run (date)
+        where code_import_id = 1
+        """
+    )
+    schema.install(empty_dsn)
+    assert Client(conn).job_release(13) is not None
+    assert tidy(conn)["rows_astray"] == 0
+    assert only(conn, "select event_type from vcs.code_import_event where id = 113") == "start"
+
+
+# A job in each state, none, and all that a run can have, with nothing said twice.
+SCHEDULE = """
+insert into vcs._code_import (id, date_created, registrant, owner, target, url, source_hash)
+overriding system value
+select n, now(), 'ada', 'ada', 't/' || n, 'https://example.org/' || n,
+    sha256(convert_to(n::text, 'UTF8'))
+from generate_series(1, 4) as n;
+insert into vcs._code_import_machine (date_created, hostname, state)
+values (now(), 'one.example.org', 'online');
+insert into vcs._code_import_schedule (
+    code_import_id, rcs_type, review_status, state, job_id, date_created, date_due,
+    date_last_started, date_last_successful, machine_id, is_pinned, date_started, heartbeat,
+    start_event_id, ordering, requesting_user, update_interval
+)
+values
+    (1, 'git', 'suspended', null, null, null, null, now() - interval '9 h', null, null, false,
+        null, null, null, null, null, '1 mon'),
+    (2, 'svn', 'reviewed', 'pending', 11, now() - interval '3 h', now() + interval '1 h',
+        now() - interval '5 h', now() - interval '4 h', null, false, null, null, null, null, null,
+        null),
+    (3, 'hg', 'reviewed', 'scheduled', 12, now() - interval '2 h', now(), null, null, 1, true, null,
+        null, null, 4, 'bob', null),
+    (4, 'cvs', 'reviewed', 'running', 13, now() - interval '8 h', now() - interval '7 h', null,
+        null, 1, false, now() - interval '6 h', now() - interval '1 s', 21, null, 'eve', null);
+select setval('vcs._code_import_job_id_seq', 13), setval('vcs._code_import_event_id_seq', 21);
+"""
+
+
+def test_an_upgrade_keeps_the_jobs_and_what_was_built_on_them(
+    empty_dsn: str, before: schema.Sources, connect: Connect
+) -> None:
+    queries = (
+        (
+            "select code_import_id, job_id, date_created, date_due, date_last_started,"
+            " date_last_successful, state, date_started, heartbeat, machine_id, start_event_id,"
+            " is_pinned, ordering, rcs_type, requesting_user, update_interval"
+            " from vcs._code_import_schedule order by 1"
+        ),
+        "select * from public.report order by 1",
+    )
+    with before.table_of_contents.open("a") as listed:
+        listed.write("\\ir code_import_job/code_import_job.sql\n")
+    schema.install(empty_dsn, using=before)
+    conn = connect(dsn=empty_dsn)
+    for statement in SCHEDULE.split(";"):
+        conn.execute(statement.encode())
+    conn.execute("create view public.report as select * from vcs.code_import_job")
+    old = [conn.execute(query.encode()).fetchall() for query in queries]
+    assert [len(rows) for rows in old] == [4, 3]
+
+    schema.install(empty_dsn)
+    with connect(dsn=empty_dsn) as fresh:
+        assert [fresh.execute(query.encode()).fetchall() for query in queries] == old
+    client = Client(conn)
+    assert client.job_finish(13, "success").requesting_user == "eve"
+    claimed = client.job_claim("one.example.org", 9, 9)
+    assert [(run.id, run.ordering, run.requesting_user) for run in claimed] == [(12, 4, "bob")]
+
+
 def test_an_upgraded_database_is_as_a_fresh_one(
     empty_dsn: str, dsn: str, before: schema.Sources
 ) -> None:
@@ -222,6 +326,21 @@ def test_an_upgraded_database_is_as_a_fresh_one(
         for query in queries:
             found = upgraded.execute(query.encode()).fetchall()
             assert found == fresh.execute(query.encode()).fetchall()
+
+
+def test_an_install_reads_no_date_as_the_database_would(empty_dsn: str, connect: Connect) -> None:
+    """Where dates are written with IST, which is read as that of another country."""
+    conn = connect(dsn=empty_dsn)
+    name = sql.Identifier(conn.info.dbname)
+    conn.execute(sql.SQL("alter database {} set timezone = 'Asia/Kolkata'").format(name))
+    conn.execute(sql.SQL("alter database {} set datestyle = 'SQL, DMY'").format(name))
+    schema.install(empty_dsn)
+    late = (
+        "select count(*) from vcs._history(), vcs._partitions(parent)"
+        " where isfinite(lower_bound)"
+        " and lower_bound <> vcs._aligned(lower_bound, vcs._partition_width(retention))"
+    )
+    assert only(conn, late) == 0
 
 
 # --- what stays --------------------------------------------------------------------------------
@@ -255,19 +374,7 @@ def test_a_big_partition_is_looked_through_in_steps(conn: psycopg.Connection[Any
     code_import_id = register(conn)
     run(conn, code_import_id)
     age(conn, 40 * DAY)
-    conn.execute("update vcs._code_import_result set id = 0")
-    conn.execute(
-        """
-        insert into vcs._code_import_result
-        select n, date_filed, date_created, code_import_id, machine_id, n, n, log_file_id,
-            date_job_started, n, status, requesting_user, (
-                select string_agg(sha256(convert_to(format('%s %s', n, m), 'UTF8'))::text, '')
-                from generate_series(1, 25) as m
-            )
-        from vcs._code_import_result, generate_series(2, 2000) as n
-        """
-    )
-    conn.execute("update vcs._code_import_schedule set result_count = 2000")
+    fill_partition(conn)
     Client(conn).configure("results_kept", "1900", "ada")
     oldest, over = "now() - interval '30 days'", "'-infinity'"
     moved = []
@@ -453,6 +560,26 @@ def test_when_more_are_to_stay_it_is_looked_through_again(
     reader.rollback()
     assert tidy(conn)["results_kept"] == 1
     assert len(ids(conn, old)) == 6
+
+
+def test_a_partition_that_is_written_anew_is_looked_through_again(
+    conn: psycopg.Connection[Any], old: int
+) -> None:
+    """As by VACUUM FULL or by a restore: its rows lie in other blocks then."""
+    fill_partition(conn)
+    Client(conn).configure("results_kept", "1900", "ada")
+    newest = ids(conn, old)[-1900:]
+    for _ in range(2):
+        assert only(conn, "select vcs._keep_results(now() - interval '30 days', '-infinity')") > 0
+    conn.execute(
+        """
+        create temporary table rows on commit drop as select * from vcs._code_import_result;
+        truncate vcs._code_import_result;
+        insert into vcs._code_import_result select * from rows order by id;
+        """
+    )
+    assert tidy(conn)["partitions_due"] == 0
+    assert ids(conn, old) == newest
 
 
 def test_on_an_old_snapshot_results_are_left(

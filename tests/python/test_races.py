@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +240,50 @@ def test_a_finish_said_by_three_at_once_has_one_result(
     assert_rules_hold(conn)
 
 
+@pytest.mark.parametrize("calls", ["one", "many"])
+@pytest.mark.parametrize("old", [False, True], ids=["read committed", "repeatable read"])
+@pytest.mark.parametrize("meanwhile", ["beats", "is asked for again", "is suspended", "is locked"])
+def test_a_finish_sees_what_happened_while_it_waited(
+    connect: Connect, conn: psycopg.Connection[Any], meanwhile: str, old: bool, calls: str
+) -> None:
+    """It is judged by the row that it writes over, or fails where it cannot see that row."""
+    job_id = a_run(conn)
+    code_import_id = only(conn, "select code_import_id from vcs.code_import_job")
+    first, second = connect(autocommit=False), connect()
+    match meanwhile:
+        case "beats":
+            Client(first).job_update_heartbeat(job_id, "The last words.")
+        case "is asked for again":
+            Client(first).request_again(code_import_id, "bob")
+        case "is suspended":
+            Client(first).update(code_import_id, {"review_status": "suspended"}, "bob")
+        case _:
+            first.execute("select from vcs._code_import_schedule for no key update")
+    finish = f"select vcs.code_import_job_finish({job_id}, 'success')"
+    if calls == "many":
+        finish = f"select vcs.code_import_job_finish_many(array[{job_id}], array['success'])"
+    begin, end = ("begin isolation level repeatable read; ", "; commit") if old else ("", "")
+    send(second, (begin + finish + end).encode())
+    assert not ended_or_waiting(second, conn)
+    first.commit()
+    assert_rules_hold(conn)
+    if old and meanwhile != "is locked":
+        assert outcome(second) == "40001"
+        assert only(conn, "select count(*) from vcs.code_import_result") == 0
+        return
+    assert outcome(second) == DONE
+    assert only(conn, "select log_excerpt from vcs.code_import_result") == (
+        "The last words." if meanwhile == "beats" else ""
+    )
+    requesters = conn.execute("select requesting_user from vcs.code_import_job").fetchall()
+    assert requesters == {"is asked for again": [("bob",)], "is suspended": []}.get(
+        meanwhile, [(None,)]
+    )
+    ids = conn.execute("select id from vcs.code_import_event where event_type = 'finish'")
+    assert ids.fetchone() == conn.execute("select max(id) from vcs.code_import_event").fetchone()
+    assert_rules_hold(conn)
+
+
 def test_a_claim_whose_answer_was_lost_can_be_found_and_released(
     connect: Connect, conn: psycopg.Connection[Any], roles: Roles
 ) -> None:
@@ -412,6 +457,58 @@ def test_lists_with_the_same_sources_do_not_wait_for_each_other_in_a_circle(
     assert deadlocks(conn) == 0
 
 
+def test_a_list_and_a_change_that_take_the_same_do_not_wait_for_each_other(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """A change of both target and source holds neither while a list may want it."""
+    register(Client(conn), 1)
+    lists, change = connect(autocommit=False), connect()
+    taken = {"rcs_type": "git", "url": "https://example.org/wanted", "target": "a"}
+    assert not Client(lists).new_many([taken], "ada")[0].error_code
+    send(
+        change,
+        b"select vcs.code_import_update((select min(id) from vcs.code_import),"
+        b""" '{"target": "wanted", "url": "https://example.org/wanted"}')""",
+    )
+    assert not ended_or_waiting(change, conn)
+    wanted = {"rcs_type": "git", "url": "https://example.org/b", "target": "wanted"}
+    assert not Client(lists).new_many([wanted], "ada")[0].error_code
+    lists.commit()
+    assert outcome(change) == "23505"
+
+
+def test_batches_of_the_same_runs_do_not_wait_for_each_other_in_a_circle(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """They are finished in one order and in the other, while they beat in a third."""
+    count = 200
+    register(Client(conn), count)
+
+    def finish(job_ids: list[int]) -> int:
+        with connect() as own:
+            gate.wait(20)
+            ended = Client(own).job_finish_many(job_ids, ["success_partial"] * count)
+        return len([row for row in ended if row.error_code is None])
+
+    def beat(job_ids: list[int]) -> int:
+        with connect() as own:
+            gate.wait(20)
+            return len(Client(own).job_update_heartbeats(job_ids, ["Here.\n"] * count))
+
+    for seed in range(5):
+        gate = threading.Barrier(3)
+        ids = [run.id for run in Client(conn).job_claim("one.example.org", count, count)]
+        mixed = random.Random(seed).sample(ids, count)
+        with ThreadPoolExecutor(3) as pool:
+            done = [
+                pool.submit(finish, ids), pool.submit(finish, ids[::-1]), pool.submit(beat, mixed)
+            ]  # fmt: skip
+            assert [one.result(60) for one in done] == [count] * 3
+        assert only(conn, "select count(*) from vcs.code_import_result") == count * (seed + 1)
+    assert deadlocks(conn) == 0
+    assert_rules_hold(conn)
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
@@ -445,6 +542,71 @@ def test_a_transaction_that_began_long_ago_moves_no_time_back(
         )
     )
     assert_rules_hold(conn)
+
+
+def test_a_run_claimed_by_an_old_transaction_is_counted_and_reclaimed(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """It starts before the oldest run that its machine has by then."""
+    client = Client(conn)
+    register(client, 300)
+    first = client.job_for_machine("anvil", 300)
+    assert first is not None
+    time.sleep(0.6)  # from then on, a claim that walks far notes where the living begin
+    old = connect(autocommit=False)
+    began = only(old, "select now()")
+    ended = [run.id for run in client.job_claim("anvil", 300, 250)]
+    client.job_finish_many(ended, ["success"] * len(ended))
+    client.job_start(
+        only(
+            conn,
+            "select max(id) from vcs.code_import_job where state = 'pending' and date_due <= now()",
+        ),
+        first.machine_id,
+    )
+    client.job_finish(first.id, "success")
+    run = Client(old).job_for_machine("anvil", 2)
+    old.commit()
+    assert run is not None
+    assert run.date_started == began
+
+    assert client.job_for_machine("anvil", 2) is None, "two are running"
+    conn.execute(
+        "update vcs._code_import_schedule set heartbeat = now() - interval '1 h'"
+        " where state = 'running'"
+    )
+    assert client.job_reclaim_stale() == 2
+    assert_rules_hold(conn)
+
+
+def test_a_run_started_by_an_old_transaction_is_counted(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """Its machine has noted meanwhile that nothing runs before a later time."""
+    client = Client(conn)
+    register(client, 2)
+    old = connect(autocommit=False)
+    began = only(old, "select now()")
+    machine = client.machine_new("anvil", "online")
+    assert client.job_claim("anvil", 0, 0) == []
+    job_id = only(conn, "select min(id) from vcs.code_import_job")
+    assert Client(old).job_start(job_id, machine.id).date_started == began
+    old.commit()
+    assert client.job_for_machine("anvil", 1) is None
+    assert_rules_hold(conn)
+
+
+def test_a_claim_reclaims_what_falls_silent_soon(conn: psycopg.Connection[Any]) -> None:
+    """An interval of less than the ten seconds from look to look."""
+    client = Client(conn)
+    client.configure("maximum_heartbeat_interval", "1 ms", "ada")
+    register(client, 1)
+    first = client.job_for_machine("anvil", 1)
+    assert first is not None
+    eventually(client.job_reclaimable, what="the run is silent")
+    again = client.job_for_machine("anvil", 1)
+    assert again is not None
+    assert client.job_get(first.id) is None
 
 
 @pytest.mark.parametrize("meanwhile", ["success_partial", "suspended"])
