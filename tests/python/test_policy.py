@@ -144,9 +144,10 @@ def test_the_end_of_a_name_is_not_yet_a_subdomain(no_names: None) -> None:
     assert check("https://notexample.org/p", Policy.load(excluded_hosts=["example.org"]))
 
 
-def test_a_source_without_a_url_is_refused() -> None:
+@pytest.mark.parametrize("rcs_type", ["git", "svn", "hg", "bzr", "cvs"])
+def test_a_source_without_a_place_is_refused(rcs_type: str) -> None:
     with pytest.raises(Forbidden):
-        STRICT.check(Source("cvs", cvs_root=":pserver:host:/cvs", cvs_module="m"))
+        STRICT.check(Source(rcs_type))
 
 
 def test_local_paths_are_refused_until_their_user_allows_them(
