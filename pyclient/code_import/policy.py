@@ -30,6 +30,7 @@ _HELPER = re.compile(r"[A-Za-z0-9]+::")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)")
 _HOST = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)"
 _PORT = r"(?::(?P<port>[0-9]{1,5}))?"
+_HOST_AND_PORT = re.compile(_HOST + _PORT)
 _AUTHORITY = re.compile(rf"(?:(?P<user>[^/@]*)@)?{_HOST}{_PORT}(?P<path>(?:/.*)?)")
 _CVS_ROOT = re.compile(
     rf":pserver:(?P<user>[A-Za-z0-9_][A-Za-z0-9._+-]*@)?{_HOST}(?::(?P<port>[0-9]{{1,5}})?)?"
@@ -100,7 +101,8 @@ class Policy:
         if place.scheme == "file":
             return self._check_path(place.path, source.rcs_type)
         with suppress(OSError):
-            self.resolve(place.host, place.port or DEFAULT_PORTS[place.scheme])
+            port = DEFAULT_PORTS[place.scheme] if place.port is None else place.port
+            self.resolve(place.host, port)
         return place.written()
 
     def resolve(self, host: str, port: int) -> list[str]:
@@ -193,7 +195,7 @@ def check_allowed(entry: str) -> str:
         from ipaddress import ip_network
 
         ip_network(entry)
-    elif not _AUTHORITY.fullmatch(entry) or "@" in entry:
+    elif not _HOST_AND_PORT.fullmatch(entry):
         raise ValueError(f"{entry!r} is no host, host:port or network")
     return entry
 
@@ -211,9 +213,9 @@ class _Place:
     """Of a CVS root, with its ``@``."""
 
     def written(self) -> str:
-        port = "" if self.port is None else f":{self.port}"
         if self.scheme == "pserver":
-            return f":pserver:{self.user}{self.host}{port}{self.path}"
+            return f":pserver:{self.user}{self.host}:{self.port or ''}{self.path}"
+        port = "" if self.port is None else f":{self.port}"
         return f"{self.scheme}://{self.host}{port}{self.path}"
 
 
@@ -305,7 +307,9 @@ def _plain(host: str) -> str:
     if not host.isascii():
         with suppress(UnicodeError):
             host = host.encode("idna").decode("ascii")
-    if (match := _AUTHORITY.fullmatch(host)) is None:
+    if host.count(":") > 1 and not host.startswith("[") and "/" not in host:
+        host = f"[{host}]"
+    if (match := _HOST_AND_PORT.fullmatch(host)) is None:
         return host.lower()
     name, port = match["host"].lower().rstrip("."), match["port"]
     if name.startswith("["):

@@ -77,7 +77,7 @@ class Options:
     command: str = "code-import worker"
     """What others are told that is at work here."""
     allow_hosts: tuple[str, ...] = ()
-    """Hosts that may be fetched from whatever the policy says, as ``host`` or ``host:port``."""
+    """What may be fetched from besides: ``host``, ``host:port``, or a network."""
     limit: int = 3
     listen: bool = True
     time_limit: float = 86_400
