@@ -125,9 +125,15 @@ begin
         where given.width <= greatest(v_kind.retention / 20, 3600);
         v_first := ((v_kind.today - v_kind.retention) / v_width - 1) * v_width;
 
+        -- The start of a run becomes an event of its own when it is released.
         for v_lower in execute format(
-            'select distinct greatest(floor(extract(epoch from date_created) / $1)::bigint * $1, $2)
-             from vcs.%I where date_created <= now()',
+            'select distinct greatest(floor(extract(epoch from written.date) / $1)::bigint * $1, $2)
+             from (
+                 select date_created from vcs.%I
+                 union all
+                 select date_started from vcs._code_import_schedule where state = ''running''
+             ) as written (date)
+             where written.date <= now()',
             v_kind.name || '_in_one'
         ) using v_width, v_first
         loop
@@ -238,11 +244,14 @@ create table vcs._code_import_partition (
     relation      text   primary key,
     next_block    bigint not null,
     newest_id     bigint,
-    results_kept  bigint not null
+    results_kept  bigint not null,
+    filenode      bigint not null
 );
 
 comment on table vcs._code_import_partition is
     'How far tidy-up has looked through a partition of results for those that stay.';
+comment on column vcs._code_import_partition.filenode is
+    'The file whose blocks are meant: where it is another one, rows lie elsewhere, look again.';
 comment on column vcs._code_import_partition.newest_id is
     'The newest result that was there at the beginning: where there is a newer one, look again.';
 comment on column vcs._code_import_partition.results_kept is

@@ -64,7 +64,7 @@
 
 -- Who runs jobs
 \ir code_import_machine/_machine.sql
-\ir code_import_machine/_ask_as_machine.sql
+\ir code_import_machine/_ask_for_room.sql
 \ir code_import_machine/code_import_machine_new.sql
 \ir code_import_machine/code_import_machine_set_online.sql
 \ir code_import_machine/code_import_machine_set_quiescing.sql

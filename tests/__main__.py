@@ -30,7 +30,11 @@ BENCH = """
 import importlib, sys
 tests, name, *rest = sys.argv[1:]
 sys.path.insert(0, tests)
-sys.exit(importlib.import_module(f"bench.{name}").main(rest))
+try:
+    sys.exit(importlib.import_module(f"bench.{name}").main(rest))
+except KeyboardInterrupt:
+    print("interrupted", file=sys.stderr)
+    sys.exit(130)
 """
 
 sys.path.insert(0, str(TESTS))

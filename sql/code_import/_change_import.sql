@@ -60,6 +60,13 @@ begin
         perform vcs._refuse_taken(p_import.target, v_source_hash, p_import.id);
     end if;
 
+    if exists (
+        select from vcs._code_import as import
+        where import.id = p_import.id
+          and import.target <> p_import.target and import.source_hash <> v_source_hash
+    ) then
+        perform vcs._lock_lists();
+    end if;
     update vcs._code_import as import
     set owner = p_import.owner,
         assignee = p_import.assignee,
@@ -84,6 +91,8 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    -- The job follows in a step of its own, even for a caller who has set constraints immediate.
+    set constraints vcs.code_import_has_a_job_iff_reviewed_or_still_running deferred;
     update vcs._code_import_schedule as schedule
     set review_status = p_import.review_status,
         update_interval = p_import.update_interval,

@@ -1,5 +1,19 @@
 -- Registering imports, one or a hundred thousand, in one way.
 
+-- One list at a time, and none beside an import that takes both another target and another source:
+-- two with the same sources under other targets have no order in which they could not wait for
+-- each other.
+create or replace function vcs._lock_lists()
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_advisory_xact_lock(hashtextextended('code_import_new_many', 0));
+end;
+$$;
+
 -- The parameter names of code_import_new.
 create or replace function vcs._import_keys()
 returns text[]

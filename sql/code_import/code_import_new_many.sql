@@ -14,9 +14,7 @@ begin
     elsif jsonb_typeof(p_imports) <> 'array' then
         perform vcs._refuse_value('code_import', 'imports is not a JSON array');
     end if;
-    -- One list at a time: two with the same sources under other targets have no order in which
-    -- they could not wait for each other.
-    perform pg_advisory_xact_lock(hashtextextended('code_import_new_many', 0));
+    perform vcs._lock_lists();
     return query
     select
         made.target, made.code_import_id, made.error_code,

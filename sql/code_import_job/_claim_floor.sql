@@ -29,7 +29,10 @@ begin
     if is_kept then
         v_kept := string_to_array(current_setting('code_import.claim_floor'), ' ');
         if v_kept[1] = vcs._claim_floor_key(p_machine_id, p_rcs_types)
-            and v_kept[3]::double precision > extract(epoch from clock_timestamp())
+            and v_kept[3]::numeric > extract(epoch from clock_timestamp())
+            -- The clock may have gone back.
+            and greatest(v_kept[4]::numeric, v_kept[5]::numeric, v_kept[6]::numeric)
+                <= extract(epoch from now())
         then
             dates := array[
                 to_timestamp(v_kept[4]::double precision),
@@ -63,13 +66,12 @@ as $$
 declare
     v_kept  text[] := string_to_array(current_setting('code_import.claim_floor', true), ' ');
     v_key   text := vcs._claim_floor_key(p_machine_id, p_rcs_types);
-    v_now   double precision := extract(epoch from clock_timestamp());
-    v_since double precision := case
-        when v_kept[1] = v_key then v_kept[2]::double precision
-        else v_now
-    end;
-    v_until double precision := case
-        when p_has_floor then v_kept[3]::double precision
+    -- Numeric, since what a double reads as depends on the caller's extra_float_digits.
+    v_now   numeric := extract(epoch from clock_timestamp());
+    v_since numeric := case when v_kept[1] = v_key then v_kept[2]::numeric else v_now end;
+    -- Something may have been recalled during the walk.
+    v_until numeric := case
+        when p_has_floor and v_kept[1] = v_key then v_kept[3]::numeric
         when v_since < v_now - 1 then v_now + greatest(10, p_walked / 10000)
         else 0
     end;

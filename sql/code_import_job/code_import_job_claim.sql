@@ -28,7 +28,7 @@ begin
     then
         perform vcs._check_claim(p_worker_limit, p_max_jobs, p_rcs_types);
     end if;
-    v_asking := vcs._ask_as_machine(p_hostname, p_worker_limit);
+    v_asking := vcs._ask_for_room(p_hostname, p_worker_limit);
     if least(v_asking.room, p_max_jobs) = 0 then
         return;
     end if;
@@ -48,8 +48,8 @@ begin
         update vcs._code_import_schedule as schedule
         set state = 'running',
             machine_id = v_asking.machine_id,
-            date_started = greatest(now(), schedule.date_created, v_asking.oldest_start),
-            heartbeat = greatest(now(), schedule.date_created, v_asking.oldest_start),
+            date_started = greatest(now(), schedule.date_created),
+            heartbeat = greatest(now(), schedule.date_created),
             start_event_id = turn.start_event_id
         from turn
         where schedule.job_id = turn.job_id

@@ -22,6 +22,9 @@ begin
         perform vcs._refuse_machine_state(v_machine, 'online');
     end if;
     perform vcs._own_machine(v_machine);
+    if v_machine.oldest_start > now() then
+        perform vcs._look_around(p_machine_id);
+    end if;
     v_schedule := vcs._lock_job(p_job_id);
     if v_schedule.state = 'running' then
         perform vcs._refuse_job_state(p_job_id, 'running', 'pending');
@@ -35,8 +38,8 @@ begin
     update vcs._code_import_schedule as schedule
     set state = 'running',
         machine_id = p_machine_id,
-        date_started = greatest(now(), schedule.date_created, v_machine.oldest_start),
-        heartbeat = greatest(now(), schedule.date_created, v_machine.oldest_start),
+        date_started = greatest(now(), schedule.date_created),
+        heartbeat = greatest(now(), schedule.date_created),
         start_event_id = nextval('vcs._code_import_event_id_seq')
     where schedule.job_id = p_job_id;
     return vcs._job(p_job_id);

@@ -10,6 +10,8 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+    -- Places count from 1, whatever bounds and dimensions an array came with.
+    v_given    text[] := array(select unnest(p_logtails));
     v_lock     record;
     v_own      bigint[];
     v_logtails text[];
@@ -27,7 +29,7 @@ begin
     v_lock := vcs._lock_own_runs(p_job_ids);
     select
         array_agg(own.job_id),
-        array_agg(p_logtails[v_lock.places[own.number]]),
+        array_agg(v_given[v_lock.places[own.number]]),
         array_agg(own.job_id) filter (where own.kill_requested_by is not null)
     into v_own, v_logtails, v_kill
     from (

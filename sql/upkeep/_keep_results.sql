@@ -56,6 +56,7 @@ begin
     return p_kept = 0 or exists (
         select from vcs._code_import_partition as looked
         where looked.relation = p_relation
+          and looked.filenode = vcs._filenode(p_relation)
           and looked.next_block >= vcs._blocks(p_relation)
           and looked.results_kept >= p_kept
           and looked.newest_id >= vcs._newest_id(p_relation)
@@ -76,6 +77,7 @@ begin
     if exists (
         select from vcs._code_import_partition as looked
         where looked.relation = p_relation
+          and looked.filenode = vcs._filenode(p_relation)
           and looked.next_block < vcs._blocks(p_relation)
           and looked.results_kept >= p_kept
           and looked.newest_id >= vcs._newest_id(p_relation)
@@ -83,12 +85,14 @@ begin
         return true;
     end if;
     execute format('lock table only vcs.%I in share mode', p_relation);
-    insert into vcs._code_import_partition as looked (relation, next_block, newest_id, results_kept)
-    values (p_relation, 0, vcs._newest_id(p_relation), p_kept)
+    insert into vcs._code_import_partition as looked
+        (relation, next_block, newest_id, results_kept, filenode)
+    values (p_relation, 0, vcs._newest_id(p_relation), p_kept, vcs._filenode(p_relation))
     on conflict on constraint _code_import_partition_pkey do update
     set next_block = excluded.next_block,
         newest_id = excluded.newest_id,
-        results_kept = excluded.results_kept;
+        results_kept = excluded.results_kept,
+        filenode = excluded.filenode;
     return true;
 exception
     when lock_not_available or deadlock_detected or undefined_table then
@@ -105,6 +109,18 @@ as $$
 begin
     return pg_relation_size(format('vcs.%I', p_relation)::regclass)
         / current_setting('block_size')::bigint;
+end;
+$$;
+
+-- Another one after VACUUM FULL, CLUSTER or a restore, and then blocks have other rows.
+create or replace function vcs._filenode(p_relation text)
+returns bigint
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return pg_relation_filenode(format('vcs.%I', p_relation)::regclass)::bigint;
 end;
 $$;
 
@@ -216,10 +232,13 @@ begin
         v_next := v_next + c_blocks;
         exit when clock_timestamp() >= p_until;
     end loop;
-    insert into vcs._code_import_partition as looked (relation, next_block, newest_id, results_kept)
-    values (v_part, v_next, 0, v_kept)
+    insert into vcs._code_import_partition as looked
+        (relation, next_block, newest_id, results_kept, filenode)
+    values (v_part, v_next, 0, v_kept, vcs._filenode(v_part))
     on conflict on constraint _code_import_partition_pkey do update
-    set next_block = excluded.next_block, results_kept = excluded.results_kept;
+    set next_block = excluded.next_block,
+        results_kept = excluded.results_kept,
+        filenode = excluded.filenode;
     return v_count;
 end;
 $$;

@@ -13,20 +13,18 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '100ms'
 as $$
 declare
-    v_width  interval := vcs._partition_width(p_retention);
-    v_rungs  text[] := vcs._rungs(p_parent, v_width);
-    v_from   timestamptz := vcs._end_of_partitions(p_parent, v_rungs);
-    v_rung   text;
-    v_bounds timestamptz[];
+    v_width interval := vcs._partition_width(p_retention);
+    v_rungs text[] := vcs._rungs(p_parent, v_width);
+    v_rung  text;
+    v_spans tstzrange[];
 begin
-    if v_from >= now() + 7 * v_width or vcs._is_better_without(p_parent, v_width) then
+    if vcs._is_better_without(p_parent, v_width) then
         return 0;
     end if;
-    -- Where there is nothing yet they begin a width ago: a transaction may be older than the install.
-    v_from := greatest(
-        v_from, vcs._aligned(now() - v_width, v_width), vcs._end_of_default(p_parent, p_key, v_width)
-    );
-    v_bounds := vcs._partition_bounds(v_from, v_width);
+    v_spans := vcs._missing_spans(p_parent, p_key, v_width, v_rungs);
+    if v_spans = '{}' then
+        return 0;
+    end if;
 
     -- This waits for those who read or write now, and others wait behind it: not for long.
     execute format('lock table only vcs.%I in access exclusive mode', p_parent);
@@ -36,11 +34,11 @@ begin
             execute format('drop table vcs.%I', v_rung);
         end loop;
         perform vcs._add_partition(
-            p_parent, bound.lower, bound.upper, bound.upper > bound.lower + v_width
+            p_parent, lower(span.given), upper(span.given),
+            upper(span.given) > lower(span.given) + v_width
         )
-        from unnest(v_bounds, v_bounds[2:]) as bound (lower, upper)
-        where bound.upper is not null;
-        return cardinality(v_bounds) - 1;
+        from unnest(v_spans) as span (given);
+        return cardinality(v_spans);
     end if;
     return 0;
 exception
@@ -52,7 +50,7 @@ exception
 end;
 $$;
 
--- The empty partitions ahead that are too wide, after which there are no others.
+-- The empty partitions ahead that are too wide.
 create or replace function vcs._rungs(p_parent text, p_width interval)
 returns text[]
 language plpgsql
@@ -61,38 +59,105 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return array(
-        with part as materialized (
-            select
-                listed.*,
-                listed.is_ours and listed.blocks = 0 and listed.lower_bound > now()
-                    and listed.upper_bound > listed.lower_bound + p_width as is_rung
-            from vcs._partitions(p_parent) as listed
-            where isfinite(listed.upper_bound)
-        )
-        select rung.relation
-        from part as rung
-        where rung.is_rung
-          and not exists (
-              select from part as other
-              where not other.is_rung and other.upper_bound > rung.lower_bound
-          )
-        order by rung.lower_bound
+        select part.relation
+        from vcs._partitions(p_parent) as part
+        where isfinite(part.upper_bound)
+          and part.is_ours and part.blocks = 0 and part.lower_bound > now()
+          and part.upper_bound > part.lower_bound + p_width
+        order by part.lower_bound
     );
 end;
 $$;
 
-create or replace function vcs._end_of_partitions(p_parent text, p_but_for text[])
-returns timestamptz
+-- What to make in the place of the rungs; nothing while what else there is suffices.
+create or replace function vcs._missing_spans(
+    p_parent text,
+    p_key    text,
+    p_width  interval,
+    p_rungs  text[]
+)
+returns tstzrange[]
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_gaps tstzrange[] := vcs._gaps(p_parent, p_key, p_width, p_rungs);
 begin
-    return (
-        select max(part.upper_bound)
+    if lower(v_gaps[1]) < now() + 7 * p_width then
+        return array(
+            select tstzrange(bound.lower, bound.upper)
+            from unnest(v_gaps) as gap
+            cross join lateral (
+                select vcs._partition_bounds(lower(gap), upper(gap), p_width)
+            ) as cut (bounds)
+            cross join lateral unnest(cut.bounds, cut.bounds[2:]) as bound (lower, upper)
+            where bound.upper is not null
+            order by bound.lower
+        );
+    end if;
+    return '{}'::tstzrange[];
+end;
+$$;
+
+-- From now on, the times for which there is no partition but those given, and that the default one
+-- has no row of: no other may be made for a time that it has. They begin a width ago: a transaction
+-- may be older than the install.
+create or replace function vcs._gaps(
+    p_parent  text,
+    p_key     text,
+    p_width   interval,
+    p_but_for text[]
+)
+returns tstzrange[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_from timestamptz := vcs._aligned(now() - p_width, p_width);
+    v_gaps tstzmultirange := tstzmultirange(tstzrange(v_from, null)) - (
+        select coalesce(range_agg(tstzrange(part.lower_bound, part.upper_bound)), '{}')
         from vcs._partitions(p_parent) as part
-        where isfinite(part.upper_bound) and part.relation <> all (p_but_for)
+        where not part.is_default and part.relation <> all (p_but_for)
+    ) - vcs._times_of_default(p_parent, p_key, v_from, p_width);
+begin
+    return array(
+        select gap from unnest(v_gaps) as gap
+        where upper_inf(gap) or upper(gap) > now()
+        order by gap
     );
+end;
+$$;
+
+create or replace function vcs._times_of_default(
+    p_parent text,
+    p_key    text,
+    p_from   timestamptz,
+    p_width  interval
+)
+returns tstzmultirange
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_default text := (select part.relation from vcs._partitions(p_parent) as part where part.is_default);
+    v_times   tstzmultirange := tstzmultirange();
+begin
+    if v_default is not null then
+        execute format(
+            'select coalesce(range_agg(tstzrange(time.lower, time.lower + $2)), ''{}'')
+             from (
+                 select distinct vcs._aligned(astray.%2$I, $2)
+                 from vcs.%1$I as astray
+                 where astray.%2$I >= $1
+             ) as time (lower)',
+            v_default, p_key
+        )
+        into v_times using p_from, p_width;
+    end if;
+    return v_times;
 end;
 $$;
 
@@ -107,31 +172,19 @@ as $$
 begin
     return (
         select bool_or(part.is_default and part.blocks > 1024)
-            and bool_or(isfinite(part.upper_bound) and part.upper_bound > now() + p_width)
+            and bool_or(part.lower_bound <= now() + p_width and part.upper_bound > now() + p_width)
         from vcs._partitions(p_parent) as part
     );
 end;
 $$;
 
--- Where no row lies in the default partition any more: no other may be made before it.
-create or replace function vcs._end_of_default(p_parent text, p_key text, p_width interval)
-returns timestamptz
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_default text := (select part.relation from vcs._partitions(p_parent) as part where part.is_default);
-    v_newest  timestamptz;
-begin
-    if v_default is not null then
-        execute format('select max(%I) from vcs.%I', p_key, v_default) into v_newest;
-    end if;
-    return vcs._aligned(v_newest, p_width) + p_width;
-end;
-$$;
-
-create or replace function vcs._partition_bounds(p_from timestamptz, p_width interval)
+-- Where to cut a gap, from one end to the other or as far as the ladder leads; one that is open has
+-- no end.
+create or replace function vcs._partition_bounds(
+    p_from  timestamptz,
+    p_until timestamptz,
+    p_width interval
+)
 returns timestamptz[]
 language plpgsql
 stable
@@ -142,12 +195,12 @@ declare
     v_last   timestamptz := p_from;
     v_rung   interval := 8 * p_width;
 begin
-    while v_last < now() + 7 * p_width loop
-        v_last := vcs._aligned(v_last, p_width) + p_width;
+    while v_last < least(now() + 7 * p_width, p_until) loop
+        v_last := least(vcs._aligned(v_last, p_width) + p_width, p_until);
         v_bounds := v_bounds || v_last;
     end loop;
-    while v_last < now() + interval '8760 h' loop
-        v_last := v_last + v_rung;
+    while v_last < least(now() + interval '8760 h', p_until) loop
+        v_last := least(v_last + v_rung, p_until);
         v_bounds := v_bounds || v_last;
         v_rung := 4 * v_rung;
     end loop;

@@ -113,6 +113,8 @@ returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
+set timezone = 'UTC'
+set datestyle = 'ISO, YMD'
 as $$
 declare
     v_name text := vcs._new_partition(p_parent, concat(

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from bench import cluster, contenders
+from bench import arguments, cluster, contenders
 from bench.contenders import Contender, Drivers, NotToBeHad
 from bench.idleness import Idleness
 from bench.pressing import RUNNING
@@ -150,19 +150,19 @@ def _options(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer imports and shorter phases")
     parser.add_argument(
-        "--minutes", type=float, metavar="N",
+        "--minutes", type=arguments.positive, metavar="N",
         help=f"how long the snapshot is held ({FULL.minutes:.0f}; quick: {QUICK.minutes:.2f})",
     )  # fmt: skip
     parser.add_argument(
-        "--imports", type=int, metavar="N",
+        "--imports", type=arguments.count, metavar="N",
         help=f"how many are always due again ({FULL.imports:,}; quick: {QUICK.imports:,})",
     )  # fmt: skip
     parser.add_argument(
-        "--ordered", type=int, metavar="N",
+        "--ordered", type=arguments.count, metavar="N",
         help=f"how many wait with an ordering ({FULL.ordered:,}; quick: {QUICK.ordered:,})",
     )  # fmt: skip
     parser.add_argument(
-        "--naptime", type=int, metavar="S",
+        "--naptime", type=arguments.count, metavar="S",
         help=f"autovacuum_naptime in seconds ({FULL.naptime}; quick: {QUICK.naptime})",
     )  # fmt: skip
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be repeated")
@@ -170,13 +170,15 @@ def _options(argv: list[str]) -> argparse.Namespace:
         "--variant", action="append", choices=[*(one.name for one in VARIANTS), *PEERS],
         help="of held, one variant or peer; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", default=contenders.CACHE / "pressure.png",
+        "--json", type=arguments.file, metavar="FILE", help="write the result there too"
+    )
+    parser.add_argument(
+        "--plot", type=arguments.file, metavar="FILE", default=contenders.CACHE / "pressure.png",
         help="the picture (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--directory", type=Path, default=cluster.default_base(),
+        "--directory", type=arguments.directory, default=cluster.default_base(),
         help="where the server's files are put, and removed again (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(

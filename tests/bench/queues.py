@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
-from bench import cluster, contenders
+from bench import arguments, cluster, contenders
 from bench.contenders import Contender, NotToBeHad, Setting
 from bench.figures import CLASSES, LATENCY_PEER, OURS, bars, percentile, ran_dry, rate
 from bench.ours import CHANNEL
@@ -94,13 +94,16 @@ def parser(name: str, description: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write the result there too")
     made.add_argument(
-        "--plot", type=Path, metavar="FILE", default=contenders.CACHE / f"{name or 'queues'}.png",
+        "--json", type=arguments.file, metavar="FILE", help="write the result there too"
+    )
+    made.add_argument(
+        "--plot", type=arguments.file, metavar="FILE",
+        default=contenders.CACHE / f"{name or 'queues'}.png",
         help="the picture (default: %(default)s)",
     )  # fmt: skip
     made.add_argument(
-        "--directory", type=Path, default=cluster.default_base(),
+        "--directory", type=arguments.directory, default=cluster.default_base(),
         help="where the server's files are put, and removed again (default: %(default)s)",
     )  # fmt: skip
     made.add_argument(

@@ -27,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import cluster, contenders
+from bench import arguments, cluster, contenders
 from bench.contenders import Contender, NotToBeHad
 from bench.figures import percentile, rate
 from bench.ours import OPERATOR, STATUS, WORKER, connect, tail_of
@@ -112,11 +112,14 @@ def _options(argv: list[str]) -> argparse.Namespace:
         help="imports of each database (default: 10k,1M,10M; with --quick 10k,100k)",
     )  # fmt: skip
     made.add_argument(
-        "--minutes", type=float, metavar="N",
+        "--minutes", type=arguments.positive, metavar="N",
         help="how long the steady day is watched (default: 30; with --quick 0.5)",
     )  # fmt: skip
     made.add_argument(
-        "--rate", type=float, default=1160, help="cycles a second of it (default: %(default)s)"
+        "--rate",
+        type=arguments.positive,
+        default=1160,
+        help="cycles a second of it (default: %(default)s)",
     )
     return made.parse_args(argv)
 

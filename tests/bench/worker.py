@@ -29,6 +29,7 @@ from statistics import median
 from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any
 
+from bench import arguments
 from code_import.importers import Source
 from code_import.policy import Policy
 from code_import.worker.child import Order
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
         print(f"making a repository of {options.commits:,} commits in {root}", flush=True)
         make_repository(source, options.commits)
         met = True
-        for name, url in _serve(source, options.transports.split(",")):
+        for name, url in _serve(source, options.transports):
             print(f"\n{name}: {options.rounds} rounds, load {os.getloadavg()[0]:.1f}", flush=True)
             met &= _bench(context, root, url, options.rounds)
     return 0 if met else 1
@@ -76,11 +77,22 @@ def _options(argv: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--commits", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--transports", default="git,http", help="default: %(default)s")
-    parser.add_argument("--directory", type=Path, help="where everything is put, and removed again")
+    parser.add_argument("--commits", type=arguments.count, default=50_000)
+    parser.add_argument("--rounds", type=arguments.count, default=7)
+    parser.add_argument(
+        "--transports", type=_transports, default="git,http", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--directory", type=arguments.directory, help="where everything is put, and removed again"
+    )
     return parser.parse_args(argv)
+
+
+def _transports(words: str) -> list[str]:
+    names = words.split(",")
+    if unknown := set(names) - {"git", "http"}:
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is neither git nor http")
+    return names
 
 
 def make_repository(path: Path, commits: int) -> None:

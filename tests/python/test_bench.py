@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import argparse
 import copy
-from typing import TYPE_CHECKING, Any
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from bench import figures, scale, scale_report
+from bench import cluster, figures, pressure, queues, scale, scale_report, worker
 from bench.contenders import Contender, Driver, Drivers, NotToBeHad, ours
 from bench.report import WIDTH, bar, report
+from harness.waiting import eventually
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+ROOT = Path(__file__).parents[2]
 RATES = {
     "code-import": [30_000.0, 31_000.0, 29_000.0],
     "graphile-worker": [24_000.0, 25_000.0, 20_000.0],
@@ -251,6 +255,44 @@ def test_sizes_are_said_as_people_do() -> None:
     for words in ("10x", "", "9k"):
         with pytest.raises(argparse.ArgumentTypeError):
             scale._sizes(words)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--json", "/nowhere/result"], ["--plot", "/nowhere/picture"], ["--json", "/"]),
+        *(["--directory", "/nowhere"], ["--directory", __file__]),
+        *(["--minutes", "nan"], ["--minutes", "-1"], ["--minutes", "soon"]),
+        *(["--rate", "0"], ["--imports", "0"], ["--naptime", "0.5"]),
+        *(["--commits", "0"], ["--rounds", "-1"], ["--transports", "git,ftp"]),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for program in (queues, scale, pressure, worker):
+        with pytest.raises(SystemExit) as ended:
+            program.main(arguments)
+        assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert f"argument {arguments[0]}: " in said
+
+
+def test_a_benchmark_that_is_interrupted_says_so_and_leaves_nothing() -> None:
+    with tempfile.TemporaryDirectory(dir=cluster.default_base()) as folder:
+        Path(folder).chmod(0o755)  # servers run as another user, if we are root
+        command = [sys.executable, "tests", "bench", "scale", "--quick", "--directory", folder]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                started = Path(folder).glob
+                eventually(lambda: any(started("*/*/data/postmaster.pid")), what="it has a server")
+            finally:
+                process.send_signal(signal.SIGINT)
+            assert process.stderr is not None
+            said = process.stderr.read()
+        assert list(Path(folder).iterdir()) == []
+    assert (process.returncode, said.splitlines()[-1]) == (130, "interrupted")
+    assert "Traceback" not in said
 
 
 def test_a_disk_that_is_too_small_is_refused_at_once(tmp_path: Path) -> None:

@@ -734,6 +734,49 @@ def test_nothing_is_said_when_the_reader_goes_away(cli: CommandLine, client: Cli
         assert process.wait(60) == 141
 
 
+@pytest.mark.parametrize("arguments", [["api"], ["api", "--json"], ["sql"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_stdout_that_takes_no_more_is_told_in_a_line(
+    cli: CommandLine, arguments: list[str], unbuffered: str
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "code_import", *arguments],
+            env={**os.environ, **cli.environment, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 74
+    assert len(done.stderr.splitlines()) == 1
+    assert "No space left on device" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code"),
+    [
+        ("<&-", ["uninstall"], 2),
+        (">&-", ["api"], 0),
+        ("2>&-", ["import", "show", "nowhere"], 1),
+        ("<&- >&- 2>&-", ["api"], 0),
+    ],
+)
+def test_a_closed_stream_is_as_an_empty_one(
+    cli: CommandLine, closed: str, arguments: list[str], code: int
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-m", "code_import", *arguments],
+        env={**os.environ, **cli.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, "Traceback" in done.stdout + done.stderr) == (code, False)
+
+
 @pytest.mark.parametrize(
     ("variables", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
 )
@@ -763,6 +806,24 @@ def test_colour_is_for_terminals_that_want_it(
     assert b"project/repo" in printed
     assert (b"\x1b[3" in printed) == coloured
     assert "\x1b" not in cli.process("import", "list").stdout
+
+
+@pytest.mark.parametrize("words", [(), ("import",), ("server",)])
+def test_a_noun_without_a_verb_is_answered_with_its_help(
+    cli: CommandLine, words: tuple[str, ...]
+) -> None:
+    said = cli.refused(*words, code=2)
+    assert said == cli(*words, "--help")
+    told = json.loads(cli.refused(*words, "--json", code=2))
+    assert told == {
+        "error": "Missing command.",
+        "hint": " ".join(("code-import", *words, "--help")),
+    }
+
+
+@pytest.mark.parametrize("words", [("sql",), ("completion", "bash")])
+def test_a_whole_file_is_a_string_for_programs(cli: CommandLine, words: tuple[str, ...]) -> None:
+    assert cli.json(*words) == cli(*words)
 
 
 def test_help_is_there_before_the_database_client_is_loaded() -> None:

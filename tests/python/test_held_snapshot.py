@@ -176,6 +176,46 @@ def test_what_nobody_told_of_is_seen_after_a_while(
     assert _claim(claimer) == job_id
 
 
+def test_a_floor_is_forgotten_when_the_clock_goes_back(claimer: psycopg.Connection[Any]) -> None:
+    """What it hides would be due, and stay hidden until the clock is there again."""
+    [(kept,)] = claimer.execute("select current_setting(%s)", [FLOOR])
+    key, *rest = kept.split()
+    times = [str(float(time_) + 7200) for time_ in rest[:5]]
+    claimer.execute("select set_config(%s, %s, false)", [FLOOR, " ".join([key, *times, *rest[5:]])])
+    assert _claim(claimer) is not None
+
+
+def test_a_floor_found_while_something_is_recalled_does_not_hide_it(
+    claimer: psycopg.Connection[Any],
+) -> None:
+    """The walk began before the recall, so it may have missed what was recalled."""
+    machine, types = (
+        "(select id from vcs.code_import_machine where hostname = 'claiming')",
+        ("array['git', 'svn', 'hg', 'cvs', 'bzr']"),
+    )
+    is_kept = f"select dates[1] > '-infinity' from vcs._claim_floor({machine}, {types})".encode()
+    assert claimer.execute(is_kept).fetchone() == (True,)
+    claimer.execute("select vcs._recall_claims()")
+    claimer.execute(
+        f"select vcs._keep_claim_floor({machine}, {types}, true,"
+        " array[now(), now(), now()], array[0, 0, 0], 1000)".encode()
+    )
+    assert claimer.execute(is_kept).fetchone() == (False,)
+
+
+def test_how_long_a_floor_is_kept_is_no_matter_of_the_callers_digits(
+    claimer: psycopg.Connection[Any],
+) -> None:
+    claimer.execute("set extra_float_digits = -15")
+    claimer.execute("select vcs._recall_claims()")
+    _claim(claimer)  # notices the recall
+    time.sleep(1.1)
+    _claim(claimer)
+    [(kept,)] = claimer.execute("select current_setting(%s)", [FLOOR])
+    since, until = map(float, kept.split()[1:3])
+    assert time.time() - 10 < since < time.time() < until < time.time() + 11
+
+
 def test_the_floor_is_for_the_types_and_the_machine_that_it_was_found_for(
     conn: psycopg.Connection[Any], claimer: psycopg.Connection[Any]
 ) -> None:

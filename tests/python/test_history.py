@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from code_import import schema
 from code_import.client import Client
@@ -83,6 +84,25 @@ def write_result(conn: psycopg.Connection[Any], code_import_id: int, days_ago: i
         days_ago,
     )
     return made
+
+
+def fill_partition(conn: psycopg.Connection[Any]) -> None:
+    """Two thousand results, numbered as their ids are, at the time of the newest that is there."""
+    conn.execute(
+        """
+        create temporary table newest on commit drop as
+        select * from vcs._code_import_result order by id desc limit 1;
+        delete from vcs._code_import_result;
+        insert into vcs._code_import_result
+        select n, date_filed, date_created, code_import_id, machine_id, n, n, log_file_id,
+            date_job_started, n, status, requesting_user, (
+                select string_agg(sha256(convert_to(format('%s %s', n, m), 'UTF8'))::text, '')
+                from generate_series(1, 25) as m
+            )
+        from newest, generate_series(1, 2000) as n;
+        update vcs._code_import_schedule set result_count = 2000;
+        """
+    )
 
 
 def tidy(conn: psycopg.Connection[Any]) -> dict[str, int]:
@@ -196,6 +216,31 @@ def test_an_upgrade_keeps_the_history_and_what_was_built_on_it(
     ).fetchall() == [(1, [3, 4]), (2, [3, 4]), (3, [4])]
 
 
+def test_an_upgrade_has_room_for_the_start_of_a_run_that_goes_on(
+    empty_dsn: str, before: schema.Sources, connect: Connect
+) -> None:
+    """Days ago, and nothing else then: it is written when the run is released."""
+    schema.install(empty_dsn, using=before)
+    conn = connect(dsn=empty_dsn)
+    conn.execute(HISTORY.encode())
+    conn.execute(
+        """
+        insert into vcs._code_import_machine (date_created, hostname, state)
+        values (now(), 'anvil', 'online');
+        update vcs._code_import_schedule
+        set review_status = 'reviewed', job_id = 13, state = 'running', machine_id = machine.id,
+            requesting_user = 'ada', start_event_id = 113, date_created = date, date_due = date,
+            date_started = date, heartbeat = now()
+        from vcs._code_import_machine as machine, (select now() - interval '100 h') as run (date)
+        where code_import_id = 1
+        """
+    )
+    schema.install(empty_dsn)
+    assert Client(conn).job_release(13) is not None
+    assert tidy(conn)["rows_astray"] == 0
+    assert only(conn, "select event_type from vcs.code_import_event where id = 113") == "start"
+
+
 def test_an_upgraded_database_is_as_a_fresh_one(
     empty_dsn: str, dsn: str, before: schema.Sources
 ) -> None:
@@ -222,6 +267,21 @@ def test_an_upgraded_database_is_as_a_fresh_one(
         for query in queries:
             found = upgraded.execute(query.encode()).fetchall()
             assert found == fresh.execute(query.encode()).fetchall()
+
+
+def test_an_install_reads_no_date_as_the_database_would(empty_dsn: str, connect: Connect) -> None:
+    """Where dates are written with IST, which is read as that of another country."""
+    conn = connect(dsn=empty_dsn)
+    name = sql.Identifier(conn.info.dbname)
+    conn.execute(sql.SQL("alter database {} set timezone = 'Asia/Kolkata'").format(name))
+    conn.execute(sql.SQL("alter database {} set datestyle = 'SQL, DMY'").format(name))
+    schema.install(empty_dsn)
+    late = (
+        "select count(*) from vcs._history(), vcs._partitions(parent)"
+        " where isfinite(lower_bound)"
+        " and lower_bound <> vcs._aligned(lower_bound, vcs._partition_width(retention))"
+    )
+    assert only(conn, late) == 0
 
 
 # --- what stays --------------------------------------------------------------------------------
@@ -255,19 +315,7 @@ def test_a_big_partition_is_looked_through_in_steps(conn: psycopg.Connection[Any
     code_import_id = register(conn)
     run(conn, code_import_id)
     age(conn, 40 * DAY)
-    conn.execute("update vcs._code_import_result set id = 0")
-    conn.execute(
-        """
-        insert into vcs._code_import_result
-        select n, date_filed, date_created, code_import_id, machine_id, n, n, log_file_id,
-            date_job_started, n, status, requesting_user, (
-                select string_agg(sha256(convert_to(format('%s %s', n, m), 'UTF8'))::text, '')
-                from generate_series(1, 25) as m
-            )
-        from vcs._code_import_result, generate_series(2, 2000) as n
-        """
-    )
-    conn.execute("update vcs._code_import_schedule set result_count = 2000")
+    fill_partition(conn)
     Client(conn).configure("results_kept", "1900", "ada")
     oldest, over = "now() - interval '30 days'", "'-infinity'"
     moved = []
@@ -453,6 +501,26 @@ def test_when_more_are_to_stay_it_is_looked_through_again(
     reader.rollback()
     assert tidy(conn)["results_kept"] == 1
     assert len(ids(conn, old)) == 6
+
+
+def test_a_partition_that_is_written_anew_is_looked_through_again(
+    conn: psycopg.Connection[Any], old: int
+) -> None:
+    """As by VACUUM FULL or by a restore: its rows lie in other blocks then."""
+    fill_partition(conn)
+    Client(conn).configure("results_kept", "1900", "ada")
+    newest = ids(conn, old)[-1900:]
+    for _ in range(2):
+        assert only(conn, "select vcs._keep_results(now() - interval '30 days', '-infinity')") > 0
+    conn.execute(
+        """
+        create temporary table rows on commit drop as select * from vcs._code_import_result;
+        truncate vcs._code_import_result;
+        insert into vcs._code_import_result select * from rows order by id;
+        """
+    )
+    assert tidy(conn)["partitions_due"] == 0
+    assert ids(conn, old) == newest
 
 
 def test_on_an_old_snapshot_results_are_left(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -412,6 +413,26 @@ def test_lists_with_the_same_sources_do_not_wait_for_each_other_in_a_circle(
     assert deadlocks(conn) == 0
 
 
+def test_a_list_and_a_change_that_take_the_same_do_not_wait_for_each_other(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """A change of both target and source holds neither while a list may want it."""
+    register(Client(conn), 1)
+    lists, change = connect(autocommit=False), connect()
+    taken = {"rcs_type": "git", "url": "https://example.org/wanted", "target": "a"}
+    assert not Client(lists).new_many([taken], "ada")[0].error_code
+    send(
+        change,
+        b"select vcs.code_import_update((select min(id) from vcs.code_import),"
+        b""" '{"target": "wanted", "url": "https://example.org/wanted"}')""",
+    )
+    assert not ended_or_waiting(change, conn)
+    wanted = {"rcs_type": "git", "url": "https://example.org/b", "target": "wanted"}
+    assert not Client(lists).new_many([wanted], "ada")[0].error_code
+    lists.commit()
+    assert outcome(change) == "23505"
+
+
 # --- time --------------------------------------------------------------------------------------
 
 
@@ -445,6 +466,71 @@ def test_a_transaction_that_began_long_ago_moves_no_time_back(
         )
     )
     assert_rules_hold(conn)
+
+
+def test_a_run_claimed_by_an_old_transaction_is_counted_and_reclaimed(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """It starts before the oldest run that its machine has by then."""
+    client = Client(conn)
+    register(client, 300)
+    first = client.job_for_machine("anvil", 300)
+    assert first is not None
+    time.sleep(0.6)  # from then on, a claim that walks far notes where the living begin
+    old = connect(autocommit=False)
+    began = only(old, "select now()")
+    ended = [run.id for run in client.job_claim("anvil", 300, 250)]
+    client.job_finish_many(ended, ["success"] * len(ended))
+    client.job_start(
+        only(
+            conn,
+            "select max(id) from vcs.code_import_job where state = 'pending' and date_due <= now()",
+        ),
+        first.machine_id,
+    )
+    client.job_finish(first.id, "success")
+    run = Client(old).job_for_machine("anvil", 2)
+    old.commit()
+    assert run is not None
+    assert run.date_started == began
+
+    assert client.job_for_machine("anvil", 2) is None, "two are running"
+    conn.execute(
+        "update vcs._code_import_schedule set heartbeat = now() - interval '1 h'"
+        " where state = 'running'"
+    )
+    assert client.job_reclaim_stale() == 2
+    assert_rules_hold(conn)
+
+
+def test_a_run_started_by_an_old_transaction_is_counted(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """Its machine has noted meanwhile that nothing runs before a later time."""
+    client = Client(conn)
+    register(client, 2)
+    old = connect(autocommit=False)
+    began = only(old, "select now()")
+    machine = client.machine_new("anvil", "online")
+    assert client.job_claim("anvil", 0, 0) == []
+    job_id = only(conn, "select min(id) from vcs.code_import_job")
+    assert Client(old).job_start(job_id, machine.id).date_started == began
+    old.commit()
+    assert client.job_for_machine("anvil", 1) is None
+    assert_rules_hold(conn)
+
+
+def test_a_claim_reclaims_what_falls_silent_soon(conn: psycopg.Connection[Any]) -> None:
+    """An interval of less than the ten seconds from look to look."""
+    client = Client(conn)
+    client.configure("maximum_heartbeat_interval", "1 ms", "ada")
+    register(client, 1)
+    first = client.job_for_machine("anvil", 1)
+    assert first is not None
+    eventually(client.job_reclaimable, what="the run is silent")
+    again = client.job_for_machine("anvil", 1)
+    assert again is not None
+    assert client.job_get(first.id) is None
 
 
 @pytest.mark.parametrize("meanwhile", ["success_partial", "suspended"])

@@ -14,9 +14,10 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
+from click.exceptions import NoArgsIsHelpError
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ REFUSED = 1
 USAGE = 2
 NOTHING = 3
 NO_DATABASE = 4
+NO_FILE = 74
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -41,6 +43,7 @@ EXIT_CODES = (
     (str(USAGE), "the command line makes no sense"),
     (str(NOTHING), "nothing to do, nothing there, or the answer is no"),
     (str(NO_DATABASE), "the database cannot be reached, or code-import is not installed in it"),
+    (str(NO_FILE), "a file, or stdout, could not be read or written"),
     (str(INTERRUPTED), "interrupted"),
 )
 
@@ -288,9 +291,7 @@ class Root(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Nobody reads on. What is left to be flushed goes nowhere, without a word.
-            with contextlib.suppress(OSError, io.UnsupportedOperation):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _silence(sys.stdout)
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         return result
 
@@ -304,6 +305,7 @@ class Root(click.Group):
         **extra: Any,
     ) -> Any:
         """Run the command line; ends the process with one of the documented exit codes."""
+        _open_missing_streams()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
@@ -312,11 +314,33 @@ class Root(click.Group):
             with explained():
                 code = super().main(args, PROGRAM, complete_var, standalone_mode=False, **extra)
         except click.ClickException as err:
-            click.echo(describe(err, json_wanted), err=True)
+            try:
+                click.echo(describe(err, json_wanted), err=True)
+                sys.stdout.flush()
+            except OSError:
+                _silence(sys.stdout)
             sys.exit(err.exit_code)
         except click.Abort:
             sys.exit(INTERRUPTED)
         sys.exit(code if type(code) is int else 0)
+
+
+# Streams
+
+
+def _open_missing_streams() -> None:
+    """Put the null device where stdin, stdout or stderr is closed: else Python has none, and the
+    next file or connection to be opened would be taken for it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # The lowest number that is free: its own.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+
+
+def _silence(stream: TextIO) -> None:
+    """What is left to be flushed goes nowhere, without a word."""
+    with contextlib.suppress(OSError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 # Errors
@@ -326,6 +350,10 @@ def describe(err: click.ClickException, as_json: bool) -> str:
     """An error as lines for a person, or as one JSON object."""
     from .output import visible
 
+    if isinstance(err, NoArgsIsHelpError):
+        if not as_json:
+            return err.format_message()
+        err = click.UsageError("Missing command.", err.ctx)
     failure = err if isinstance(err, Failure) else Failure(err.format_message())
     hint = failure.hint
     if isinstance(err, click.UsageError) and err.ctx is not None:
@@ -374,6 +402,9 @@ def explain(err: Exception) -> Failure | None:
         if isinstance(err, NotAllowed) and not hint:
             hint = "Roles: code_import_reader, _worker, _operator; ask whoever grants them."
         return Failure(err.message, sqlstate=err.sqlstate or None, detail=err.detail, hint=hint)
+    if isinstance(err, OSError):
+        what = err.filename or "a file, or stdout, cannot be read or written"
+        return Failure(f"{what}: {err.strerror or err}", exit_code=NO_FILE)
     if isinstance(err, UnicodeEncodeError):
         return Failure("what was given is not text in UTF-8", exit_code=USAGE)
     if not isinstance(err, psycopg.Error):

@@ -68,6 +68,14 @@ def print_json(value: object) -> None:
     click.echo(_without_controls(dump_json(_plain(value))))
 
 
+def print_text(session: Session, text: str) -> None:
+    """Print a whole file; a JSON string for programs."""
+    if session.json:
+        print_json(text)
+    else:
+        click.echo(text, nl=False)
+
+
 def _plain(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)

@@ -18,7 +18,7 @@ from .base import (
     pass_session,
     yes_option,
 )
-from .output import print_facts, print_json, tell
+from .output import print_facts, print_json, print_text, tell
 
 if TYPE_CHECKING:
     from ..schema import Present
@@ -85,7 +85,8 @@ def _named(present: Present) -> bool:
 
 
 @click.command("sql", cls=Command, examples=["sql > code-import.sql", "sql | psql mydatabase"])
-def sql() -> None:
+@pass_session
+def sql(session: Session) -> None:
     """Print what install runs, as one file for psql.
 
     It does what `code-import install` does, needs nothing else, knows what is there already, and
@@ -93,7 +94,7 @@ def sql() -> None:
     """
     from .. import schema
 
-    click.echo(schema.script(), nl=False)
+    print_text(session, schema.script())
 
 
 @click.group("server", cls=Group)

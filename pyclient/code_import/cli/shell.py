@@ -8,7 +8,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from .base import PROGRAM, Command, Session, pass_session
-from .output import print_json
+from .output import print_json, print_text
 
 SOURCED = {
     "bash": f'eval "$({PROGRAM} completion bash)"    # in ~/.bashrc',
@@ -19,7 +19,8 @@ SOURCED = {
 
 @click.command("completion", cls=Command, examples=["completion bash"])
 @click.argument("shell", type=click.Choice(list(SOURCED)))
-def completion(shell: str) -> None:
+@pass_session
+def completion(session: Session, shell: str) -> None:
     """Print the script that completes commands and options in a shell.
 
     \b
@@ -30,7 +31,7 @@ def completion(shell: str) -> None:
     made = get_completion_class(shell)
     assert made is not None, f"click completes words in {shell}"
     root = click.get_current_context().find_root().command
-    click.echo(made(root, {}, PROGRAM, "_CODE_IMPORT_COMPLETE").source())
+    print_text(session, made(root, {}, PROGRAM, "_CODE_IMPORT_COMPLETE").source() + "\n")
 
 
 @click.command(

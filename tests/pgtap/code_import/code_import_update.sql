@@ -1,5 +1,5 @@
 begin;
-select plan(86);
+select plan(88);
 
 create function pg_temp.change(p_import text, p_changes jsonb) returns void language sql as $$
     select from vcs.code_import_update(tap.the(p_import), p_changes, 'bob');
@@ -250,6 +250,15 @@ select is(news(), '', 'a refused change records nothing');
 select is(
     (select owner from vcs.code_import where id = the('import')), 'carol', 'and changes nothing'
 );
+
+-- In a transaction that checks its constraints at once
+set constraints all immediate;
+select lives_ok(
+    format($$ select * from vcs.code_import_update(the('import'), '{"review_status": "%s"}') $$, status),
+    format('an import may become %s', status)
+)
+from unnest(array['suspended', 'reviewed']) as given (status);
+set constraints all immediate;
 
 select callable_by(
     'vcs.code_import_update(bigint, jsonb, text)', array['operator'], 'operators may change imports'

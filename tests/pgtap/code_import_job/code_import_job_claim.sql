@@ -1,5 +1,5 @@
 begin;
-select plan(21);
+select plan(23);
 
 -- Given seven imports that are due, the second requested
 select let('import ' || n, an_import()) from generate_series(1, 7) as n;
@@ -80,6 +80,26 @@ from (values
     ('''anvil'', 3, 1, ''{git, null}''', 'code_import_job', 'a type that is null'),
     ('''anvil'', 3, 1, ''{{git}, {tla}}''', 'code_import_job', 'an unknown type in a matrix')
 ) as given (arguments, relation, why);
+
+-- The clock goes back: what a machine had noted of a later time holds no more
+select vcs.code_import_job_claim('pendulum', 0, 0);
+update vcs._code_import_machine
+set date_look_again = date_look_again + interval '1 h', oldest_start = oldest_start + interval '1 h'
+where hostname = 'pendulum';
+select an_import();
+select let('run', id) from vcs.code_import_job_claim('pendulum', 1, 1);
+select is(
+    (select date_started from vcs.code_import_job where id = the('run')), now(),
+    'a run starts now, not when the clock had been ahead'
+);
+update vcs._code_import_schedule set heartbeat = now() - interval '1 h' where job_id = the('run');
+update vcs._code_import_machine set date_look_again = date_look_again + interval '1 h'
+where hostname = 'pendulum';
+select vcs.code_import_job_claim('pendulum', 1, 1);
+select is(
+    (select status from vcs.code_import_result where job_id = the('run')), 'reclaimed',
+    'a silent run is reclaimed, though the next look was noted for later'
+);
 
 -- Whose
 set local session authorization tester_worker;

@@ -1,5 +1,5 @@
 begin;
-select plan(33);
+select plan(34);
 
 -- Given runs that end in every way, and others that cannot be ended
 select let('machine', a_machine());
@@ -130,6 +130,19 @@ select results_eq(
 select is_empty(
     $$ select * from vcs.code_import_job_finish_many('{}'::bigint[], '{}'::text[]) $$,
     'no jobs, no answers'
+);
+
+-- Arrays count from anywhere, and may be matrices: what counts is the order
+select let('job ' || name, a_run(an_import())) from unnest(array['d', 'e', 'f']) as given (name);
+select vcs.code_import_job_finish_many(array[the('job d'), -1],
+    '[0:1]={killed,failure}', '[2:3]={null,null}');
+select vcs.code_import_job_finish_many(array[[the('job e')], [the('job f')]],
+    '{{success},{failure}}', '{{null},{null}}');
+select results_eq(
+    $$ select status from vcs.code_import_result
+       where job_id in (the('job d'), the('job e'), the('job f')) order by job_id $$,
+    array['killed', 'success', 'failure'],
+    'each run ends with the status at its place, whatever the bounds and dimensions'
 );
 
 -- Whose

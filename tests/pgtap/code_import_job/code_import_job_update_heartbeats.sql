@@ -1,5 +1,5 @@
 begin;
-select plan(16);
+select plan(17);
 
 -- Given three runs, one of them killed, with an old heartbeat each
 select let('machine', a_machine());
@@ -36,6 +36,16 @@ select is(
     'a waiting job is left alone'
 );
 select is(news(), '', 'heartbeats record no event');
+
+-- Arrays count from anywhere, and may be matrices: what counts is the order
+select vcs.code_import_job_update_heartbeats(array[the('job a'), -1], '[0:1]={"is a",none}');
+select vcs.code_import_job_update_heartbeats(array[[the('job b')]], '{{"is b"}}');
+select results_eq(
+    $$ select logtail from vcs.code_import_job where id in (the('job a'), the('job b'))
+       order by id $$,
+    array['is a', 'is b'],
+    'each run shows the lines at its place, whatever the bounds and dimensions'
+);
 
 -- The limit holds here too
 select set_to('logtail_limit', '9 bytes');

@@ -1,6 +1,6 @@
 -- The history lies in partitions that code_import_tidy_up makes and drops.
 begin;
-select plan(44);
+select plan(48);
 
 create function pg_temp.bounds(p_parent text)
 returns table (lower_bound timestamptz, upper_bound timestamptz) language sql as $$
@@ -136,6 +136,37 @@ select isnt_empty('select * from vcs.code_import_log_file where id = 0',
     'what lies ahead of time is not lost');
 select pg_temp.whole('_code_import_log_file', 'and leaves no gap');
 delete from vcs._code_import_log_file;
+
+select pg_temp.only('_code_import_event', '-10 days', '-1 day');
+insert into vcs._code_import_event (id, date_created, event_type, data)
+values (0, now() + interval '20 years', 'online', '{}');
+set local role code_import_owner;
+select vcs._add_partition('_code_import_event', today + interval '7200 h', today + interval '7224 h')
+from date_trunc('day', now(), 'UTC') as today;
+reset role;
+select vcs.code_import_tidy_up();
+select pg_temp.whole('_code_import_event', 'neither does what lies ahead by far');
+select is_empty(
+    $$ select lower_bound from pg_temp.bounds('_code_import_event')
+       where lower_bound > now() and lower_bound < now() + interval '6 days'
+         and upper_bound > lower_bound + interval '24 h' $$,
+    'nor makes it what comes first wider'
+);
+select is((select partitions_made from vcs.code_import_tidy_up()), 0::bigint, 'and all is made once');
+delete from vcs._code_import_event where id = 0;
+
+-- Text of dates, as some callers have it, is not what it seems to be
+select pg_temp.only('_code_import_event', '-3 days', '-2 days');
+set local datestyle = 'SQL, DMY';
+set local timezone = 'Asia/Kolkata';
+select vcs.code_import_tidy_up();
+reset datestyle;
+reset timezone;
+select is_empty(
+    $$ select lower_bound from pg_temp.bounds('_code_import_event')
+       where lower_bound <> date_trunc('day', lower_bound, 'UTC') $$,
+    'partitions begin at midnight in UTC, whatever the settings of the caller'
+);
 
 -- Retention is changed
 select set_to('event_retention', '2 days');

@@ -1,12 +1,11 @@
 -- A host asks for work: its machine is found or made, locked before anything else, and
 -- told how much it may take. Whoever asks also reclaims what others left behind.
 
-create or replace function vcs._ask_as_machine(
+create or replace function vcs._ask_for_room(
     p_hostname     text,
     p_worker_limit integer,
-    out machine_id   bigint,
-    out oldest_start timestamptz,
-    out room         integer
+    out machine_id bigint,
+    out room       integer
 )
 language plpgsql
 volatile
@@ -32,7 +31,12 @@ begin
     if v_machine.owner_role <> session_user then
         perform vcs._check_machine_owner(v_machine);
     end if;
-    v_looks := coalesce(v_machine.date_look_again <= now(), true);
+    -- Hints of a later time are none: this transaction is an old one, or the clock went back.
+    v_looks := coalesce(
+        v_machine.date_look_again not between now() and now() + interval '10 s'
+            or v_machine.oldest_start > now(),
+        true
+    );
     if v_looks then
         perform vcs._reclaim_stale(100);
     end if;
@@ -50,7 +54,6 @@ begin
     if v_looks then
         v_machine.oldest_start := vcs._look_around(machine_id);
     end if;
-    oldest_start := v_machine.oldest_start;
     v_running := vcs._count_running(v_machine);
     if v_machine.state <> 'quiescing' then
         room := greatest(p_worker_limit - v_running, 0);
@@ -89,7 +92,8 @@ end;
 $$;
 
 -- A machine's heartbeat, and hints for its next claims, written together and seldom: every claim
--- reads this row. Return the oldest start: no later run of the machine starts before it.
+-- reads this row. Return the oldest start: no run of the machine has started before, and whoever is
+-- about to start one before, in a transaction that is older, comes here first.
 create or replace function vcs._look_around(p_machine_id bigint)
 returns timestamptz
 language plpgsql
@@ -101,18 +105,20 @@ declare
 begin
     update vcs._code_import_machine as machine
     set heartbeat = greatest(now(), machine.heartbeat),
-        date_look_again = least(now() + interval '10 s', vcs._next_silence()),
-        oldest_start = greatest(
-            machine.oldest_start,
-            coalesce(
-                (
-                    select min(schedule.date_started)
-                    from vcs._code_import_schedule as schedule
-                    where schedule.machine_id = p_machine_id
-                      and schedule.state = 'running'
-                      and schedule.date_started >= coalesce(machine.oldest_start, '-infinity')
-                ),
-                now()
+        -- A run that starts meanwhile is silent no sooner than after a whole interval.
+        date_look_again = least(
+            now() + interval '10 s',
+            vcs._plus(now(), vcs._interval_setting('maximum_heartbeat_interval')),
+            vcs._next_silence()
+        ),
+        oldest_start = least(
+            now(),
+            (
+                select min(schedule.date_started)
+                from vcs._code_import_schedule as schedule
+                where schedule.machine_id = p_machine_id
+                  and schedule.state = 'running'
+                  and schedule.date_started >= coalesce(machine.oldest_start, '-infinity')
             )
         )
     where machine.id = p_machine_id
