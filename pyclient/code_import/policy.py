@@ -112,6 +112,8 @@ class Policy:
         """
         import socket
 
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
         if not re.fullmatch(_HOST, host) or not 0 < port < 65536:
             raise Forbidden(f"there is no host with a port like this: {host}:{port}")
         host = _plain(host)
