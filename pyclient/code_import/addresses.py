@@ -1,10 +1,11 @@
-"""Which addresses belong to the public Internet, and what the others are.
+"""Which addresses are of the public Internet and not our own, and what the others are.
 
 An IPv6 address that stands for an IPv4 one is judged as that one.
 """
 
 from __future__ import annotations
 
+import socket
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -29,14 +30,28 @@ _6TO4 = "2002::/16"
 
 
 def why_not_public(address: str) -> str | None:
-    """What an address is that is not of the public Internet; None when it is."""
+    """What an address is that is not of the public Internet, or is our own; None for others."""
     ip = _embedded(ip_address(address.partition("%")[0]))
     for kind, networks in _tables().items():
         if any(ip in network for network in networks):
             return kind
     if isinstance(ip, IPv6Address) and ip not in IPv6Network(_GLOBAL):
         return NOT_PUBLIC
-    return None
+    return THIS_MACHINE if _is_own(ip) else None
+
+
+def _is_own(ip: IPv4Address | IPv6Address) -> bool:
+    """Whether an interface of this machine has an address: what would be sent there came from it.
+
+    Nothing is sent.
+    """
+    family = socket.AF_INET if isinstance(ip, IPv4Address) else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(ip), 9))
+            return ip_address(probe.getsockname()[0].partition("%")[0]) == ip
+    except OSError:
+        return False
 
 
 def _embedded(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:

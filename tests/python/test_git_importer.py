@@ -1281,6 +1281,22 @@ def test_what_the_gate_could_not_reach_is_what_is_told(
     assert "There is no connection to source.invalid" in outcome.summary
 
 
+def test_a_server_does_not_send_git_for_objects_elsewhere(
+    world: World, source: Repository, http: HttpServer
+) -> None:
+    """The dumb protocol has a list of other servers."""
+    http.serve_files = True
+    source.git("update-server-info")
+    objects = source.path / "objects"
+    shutil.rmtree(objects / source.git("rev-parse", "main")[:2])
+    with serve_http(source.path.parent) as other:
+        listed = f"{other.url.replace('127.0.0.1', 'localhost')}/elsewhere.git/objects/\n"
+        (objects / "info" / "http-alternates").write_text(listed)
+        assert world.run(1, f"{http.url}/source.git").status.startswith("failure")
+        assert other.requests == []
+    assert any("http-alternates" in request for request in http.requests)
+
+
 def test_a_private_network_is_not_asked(world: World) -> None:
     outcome = world.run(1, "http://10.0.0.1/p.git")
     assert outcome.status == "failure_forbidden"

@@ -159,6 +159,14 @@ def test_only_public_addresses_are_fetched_from_however_they_are_written(
     assert kind in refusal(f"{scheme}://user@{host}:8080/p")
 
 
+def test_a_public_address_of_this_machine_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks count as public here, so that the loopback stands for such an address."""
+    monkeypatch.setattr("code_import.addresses._tables", dict)
+    for own in ("127.0.0.1", "[::ffff:127.0.0.1]"):
+        assert "this machine" in refusal(f"https://{own}/p")
+    assert check("https://192.0.2.1/p")
+
+
 @pytest.mark.parametrize("host", PUBLIC)
 def test_the_neighbours_of_what_is_not_public_are(host: str) -> None:
     assert "://" in check(f"https://{host}/p")
