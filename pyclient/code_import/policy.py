@@ -96,19 +96,32 @@ class Policy:
         Raises Forbidden. A host that cannot be resolved is not refused: its fetch will say so.
         """
         place = _place(source)
-        if place.scheme not in SCHEMES[source.rcs_type]:
-            raise Forbidden(_why_not(place.scheme))
         if place.scheme == "file":
             return self._check_path(place.path, source.rcs_type)
         with suppress(OSError):
-            port = DEFAULT_PORTS[place.scheme] if place.port is None else place.port
-            self.resolve(place.host, port)
+            self.resolve(place.host, place.actual_port)
         return place.written()
 
-    def resolve(self, host: str, port: int) -> list[str]:
+    def foresee(self, source: Source) -> str | None:
+        """Why each worker without an exception for it will refuse a source, or None.
+
+        Names are not looked up, and of local paths nothing is known.
+        """
+        try:
+            place = _place(source)
+            if place.scheme != "file":
+                self.resolve(place.host, place.actual_port, names=False)
+        except Forbidden as refusal:
+            return str(refusal)
+        except OSError:
+            return None
+        return None
+
+    def resolve(self, host: str, port: int, *, names: bool = True) -> list[str]:
         """Return the addresses of a host, each of which may be connected to at this port.
 
-        Raises Forbidden, and OSError when it has no address.
+        Without ``names`` only an address, however written, is known to have one. Raises Forbidden,
+        and OSError when the host has no address.
         """
         import socket
 
@@ -122,8 +135,9 @@ class Policy:
             for excluded in self.excluded_hosts:
                 if host == excluded or host.endswith(f".{excluded}"):
                     raise Forbidden(f"the host {host} is excluded")
+        flags = 0 if names else socket.AI_NUMERICHOST
         try:
-            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=flags)
         except UnicodeError:
             raise OSError(f"{host} is no name that a host can have") from None
         addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
@@ -138,8 +152,8 @@ class Policy:
             kind = why_not_public(address)
             if kind is not None and not self._allows_address(address):
                 raise Forbidden(
-                    f"the host {host} is {kind} ({address}), and this worker has no --allow-host"
-                    " for it"
+                    f"the host {host} is {kind} ({address}); a worker with an --allow-host for it"
+                    " may fetch from it"
                 )
         if _ENDS_IN_A_NUMBER.search(host) and host not in addresses:
             raise Forbidden(f"the host {host} is an address that is written as {addresses[0]}")
@@ -191,6 +205,11 @@ def allow_path(path: Path, *, config_dir: Path | None = None) -> bool:
     return True
 
 
+def hosts_listed(setting: str | None) -> list[str]:
+    """Return the hosts in a setting that lists them with commas."""
+    return [host.strip() for host in (setting or "").split(",") if host.strip()]
+
+
 def check_allowed(entry: str) -> str:
     """Return an entry for ``allow_hosts`` as it is given. Raises ValueError when it is none."""
     if "/" in entry:
@@ -214,6 +233,10 @@ class _Place:
     user: str = ""
     """Of a CVS root, with its ``@``."""
 
+    @property
+    def actual_port(self) -> int:
+        return DEFAULT_PORTS[self.scheme] if self.port is None else self.port
+
     def written(self) -> str:
         if self.scheme == "pserver":
             return f":pserver:{self.user}{self.host}:{self.port or ''}{self.path}"
@@ -222,9 +245,14 @@ class _Place:
 
 
 def _place(source: Source) -> _Place:
+    """Return where a source is. Raises Forbidden when its type is not fetched from there."""
     if source.rcs_type == "cvs":
-        return _place_of_cvs(source.cvs_root or "", source.cvs_module or "")
-    return _place_of_url(source.url or "")
+        place = _place_of_cvs(source.cvs_root or "", source.cvs_module or "")
+    else:
+        place = _place_of_url(source.url or "")
+    if place.scheme not in SCHEMES[source.rcs_type]:
+        raise Forbidden(_why_not(place.scheme))
+    return place
 
 
 def _place_of_url(url: str) -> _Place:

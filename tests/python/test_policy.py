@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from code_import.importers import Source
-from code_import.policy import Forbidden, Policy, allow_path, check_allowed
+from code_import.policy import Forbidden, Policy, allow_path, check_allowed, hosts_listed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -211,6 +212,37 @@ def test_a_host_without_an_address_is_no_matter_of_policy(no_names: None) -> Non
 def test_a_name_that_no_host_can_have_has_no_address() -> None:
     with pytest.raises(OSError, match="no name that a host can have"):
         STRICT.resolve("a" * 70 + ".example", 443)
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        (Source("git", "https://127.1/p"), "this machine"),
+        (Source("git", "git://0xa000001/p"), "private network"),
+        (Source("svn", "svn://[fd00::1]/p"), "private network"),
+        (Source("hg", "https://hg.bad.example./p"), "excluded"),
+        (Source("git", "git@example.org:p"), "ssh is not allowed"),
+        (Source("hg", "svn://192.0.2.1/p"), "scheme svn"),
+        (Source("cvs", cvs_root=":ext:u@192.0.2.1:/c", cvs_module="m"), "nothing else"),
+        (Source("cvs", cvs_root=":pserver:u@10.1:/c", cvs_module="m"), "private network"),
+        (Source("git", "https://192.0.2.1/p"), None),
+        (Source("git", "https://name.example/p"), None),
+        (Source("git", "file:///p"), None),
+        (Source("git", "https://localhost/p"), None),
+    ],
+)
+def test_a_refusal_is_foreseen_without_a_look_at_names_and_paths(
+    monkeypatch: pytest.MonkeyPatch, source: Source, word: str | None
+) -> None:
+    look_up = socket.getaddrinfo
+
+    def only_numbers(*args: Any, flags: int = 0, **more: Any) -> Any:
+        assert flags & socket.AI_NUMERICHOST
+        return look_up(*args, flags=flags, **more)
+
+    monkeypatch.setattr("socket.getaddrinfo", only_numbers)
+    why = Policy.load(excluded_hosts=hosts_listed(" bad.example, x ")).foresee(source)
+    assert (why is None) if word is None else (word in str(why))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import psycopg
 from code_import import reading
 from code_import.errors import CodeImportError, NotAllowed, NotYours, RunGone
 from code_import.importers import Source
-from code_import.policy import Policy
+from code_import.policy import Policy, hosts_listed
 
 from .child import Order
 from .database import LEAST_PATIENCE, MOST_PATIENCE, Database, Settings, identity, settings
@@ -340,7 +340,6 @@ class Worker:
         self._database.patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, self._settings.lease / 4))
 
     def _order(self, assignment: Assignment) -> Order:
-        hosts = (host.strip() for host in self._settings.excluded_hosts.split(","))
         return Order(
             job_id=assignment.id,
             code_import_id=assignment.code_import_id,
@@ -353,7 +352,8 @@ class Worker:
             ),
             store=self._options.store,
             policy=Policy.load(
-                excluded_hosts=filter(None, hosts), allow_hosts=self._options.allow_hosts
+                excluded_hosts=hosts_listed(self._settings.excluded_hosts),
+                allow_hosts=self._options.allow_hosts,
             ),
             lease=self._settings.lease,
         )
