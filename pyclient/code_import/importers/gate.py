@@ -37,7 +37,7 @@ CONNECT_TIMEOUT = 30.0
 """Seconds for all addresses of a host together."""
 
 _PATIENCE = 1.0
-"""Seconds that the end of the gate waits for a thread, which may be looking up a name."""
+"""Seconds that the end of the gate waits for its threads, which may be looking up a name."""
 _CONNECTIONS = "/proc/self/net/tcp"
 _CHUNK = 256 * 1024
 _END = b"\r\n\r\n"
@@ -87,8 +87,9 @@ class Gate:
             for each in self._sockets:
                 _hang_up(each)
             threads = list(self._threads)
+        until = time.monotonic() + _PATIENCE
         for thread in threads:
-            thread.join(_PATIENCE)
+            thread.join(max(0.0, until - time.monotonic()))
 
     @cached_property
     def proxy(self) -> tuple[str, int]:

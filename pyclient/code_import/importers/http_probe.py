@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -90,21 +90,25 @@ def follow(url: str, policy: Policy, gate: Gate) -> Moved | None:
 def ask(url: str, gate: Gate) -> Answer:
     """Make the first request that git makes of a url, and return the head of its answer."""
     parts = urlsplit(url)
-    connection = HTTPConnection(*gate.proxy, timeout=TIMEOUT)
+    target = (parts.path if parts.scheme == "https" else url) + _SERVICE
     try:
-        if parts.scheme == "https":
-            connection = HTTPSConnection(*gate.proxy, timeout=TIMEOUT)
-            connection.set_tunnel(parts.hostname or "", _port(url))
-            target = parts.path + _SERVICE
-        else:
-            target = url + _SERVICE
-        connection.request("GET", target, headers={"User-Agent": "git/2 (code-import)"})
-        answer = connection.getresponse()
-        return Answer(answer.status, answer.getheader("Location"), answer.getheader("Retry-After"))
+        with closing(_connection(url, gate)) as connection:
+            connection.request("GET", target, headers={"User-Agent": "git/2 (code-import)"})
+            answer = connection.getresponse()
+            return Answer(
+                answer.status, answer.getheader("Location"), answer.getheader("Retry-After")
+            )
     except (OSError, HTTPException, ValueError) as err:
         raise NoAnswer(str(err)) from None
-    finally:
-        connection.close()
+
+
+def _connection(url: str, gate: Gate) -> HTTPConnection:
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return HTTPConnection(*gate.proxy, timeout=TIMEOUT)
+    connection = HTTPSConnection(*gate.proxy, timeout=TIMEOUT)
+    connection.set_tunnel(parts.hostname or "", _port(url))
+    return connection
 
 
 def _is_same_host(one: str, other: str) -> bool:
