@@ -24,6 +24,9 @@ select bag_eq(
         ('code_import_machine_set_quiescing'), ('code_import_machine_set_offline'),
         ('code_import_machine_delete'),
         ('code_import_machine_disown'), ('code_import_log_file_new'), ('code_import_configure'),
+        ('code_import_mirror_report'), ('code_import_mirror_accept'), ('code_import_mirror_keep'),
+        ('code_import_mirror_set_maximum_loss'), ('code_import_mirror_as_of'),
+        ('code_import_mirror_restore'),
         ('code_import_tidy_up') $$,
     'these are the functions that callers may use'
 );

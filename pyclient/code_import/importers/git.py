@@ -28,7 +28,17 @@ from .gittool import Git, installed_version
 from .process import ToolFailed, ToolTooSlow
 from .publish import list_refs
 from .route import find_route
-from .update import Cause, Ended, Update, conclude, configure, explain, find_mirror, is_up_to_date
+from .update import (
+    Cause,
+    Ended,
+    Update,
+    conclude,
+    configure,
+    explain,
+    find_mirror,
+    is_up_to_date,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -177,10 +187,11 @@ def _mirror(run: Run, log: Log) -> Outcome:
     url = run.policy.check(run.source)
     store = Store(run.store)
     mirror = find_mirror(run, store, log)
+    verify(run, store, mirror, Git(store, url.partition(":")[0]), log)
     with Gate(run.policy, log) as gate:
         log(f"Asking {run.source.url} for its refs.")
         source, remote = _Source.at(url, run, store, gate, log).found()
-        if is_up_to_date(mirror, remote):
+        if is_up_to_date(run, mirror, remote):
             return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
         log(f"The source has {remote.describe()}.")
         supply = _Fetch(mirror, source.git, source, remote)

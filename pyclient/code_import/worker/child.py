@@ -16,10 +16,11 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
 from code_import.importers import Importer, Outcome, Run, RunLost, Source
+from code_import.refs import Terms
 
 if TYPE_CHECKING:
     import socket
@@ -43,6 +44,10 @@ class Order:
     policy: Policy
     lease: float
     """Seconds that a run lives without a sign of its worker, at most."""
+    terms: Terms = field(default_factory=Terms)
+    told: int = 0
+    ref_retention: float = 90 * 86_400
+    verify: bool = False
 
 
 def main(order: Order, control: socket.socket, output: Connection) -> None:
@@ -75,6 +80,10 @@ def _run_import(order: Order, worker: _Worker) -> Outcome:
             log=worker.log,
             confirm=worker.confirm,
             policy=order.policy,
+            terms=order.terms,
+            told=order.told,
+            ref_retention=order.ref_retention,
+            verify=order.verify,
         )
         return importer(order.source.rcs_type).run_import(run)
     except RunLost:
