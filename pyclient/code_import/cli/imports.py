@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO, get_args
 import click
 
 from .. import reading
+from ..importers import Source
 from ..models import NewImport, RcsType, ReviewStatus
 from . import import_lists
 from .base import (
@@ -44,11 +45,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from psycopg import Connection
+
     from ..models import Event, Job
     from ..reading import ImportLine, ResultLine
 
 import_argument = click.argument("name", metavar="IMPORT")
 type_choice = click.Choice(get_args(RcsType))
+_SOURCE = ("url", "cvs_root", "cvs_module")
 status_choice = click.Choice(get_args(ReviewStatus))
 
 
@@ -116,7 +120,7 @@ def show_import(session: Session, name: str) -> None:
         "import add project/repo https://example.org/repo.git",
         "import add tools/sed https://example.org/sed.git --interval '12 h'",
         "import add tools/awk https://example.org/awk.git --status new",
-        "import add old/ed --cvs-root me@example.org:/cvs --cvs-module ed",
+        "import add old/ed --cvs-root :pserver:me@e.org:/cvs --cvs-module ed",
         "import add --from urls.txt",
     ],
 )
@@ -166,7 +170,7 @@ def add_import(
         return
     if target is None:
         raise click.UsageError("Give TARGET and URL, or --from FILE.")
-    _, client = session.open()
+    conn, client = session.open()
     imp = client.new(
         person,
         target,
@@ -185,6 +189,7 @@ def add_import(
     tell(session, imp, f"import {imp.id}, {imp.target}, is registered as {imp.review_status}")
     if status in follows:
         click.echo(follows[status], err=True)
+    _foretell(conn, Source(imp.rcs_type, imp.url, imp.cvs_root, imp.cvs_module))
 
 
 def _add_list(session: Session, source: TextIO, person: str) -> None:
@@ -307,6 +312,7 @@ def set_import_url(session: Session, name: str, url: str, person: str) -> None:
     conn, client = session.open()
     imp = find_import(conn, name)
     _tell_change(session, imp, client.set_url(imp.id, url, person))
+    _foretell(conn, Source(imp.rcs_type, url))
 
 
 @imports.command("approve", examples=["import approve project/repo"])
@@ -403,11 +409,24 @@ def _update(session: Session, name: str, changes: Mapping[str, str | None], pers
     conn, client = session.open()
     imp = find_import(conn, name)
     _tell_change(session, imp, client.update(imp.id, changes, person))
+    if not changes.keys().isdisjoint(_SOURCE):
+        now = {name: changes.get(name, getattr(imp, name)) for name in _SOURCE}
+        _foretell(conn, Source(imp.rcs_type, **now))
 
 
 def _tell_change(session: Session, imp: ImportLine, change: Event | None) -> None:
     what = f"is changed: {brief(change.data)}" if change else "is like that already"
     tell(session, change, f"import {imp.id}, {imp.target}, {what}")
+
+
+def _foretell(conn: Connection[Any], source: Source) -> None:
+    """Say so at once when no worker will fetch from a source."""
+    from ..policy import Policy, hosts_listed
+
+    excluded = reading.setting(conn, "excluded_hosts")
+    policy = Policy.load(excluded_hosts=hosts_listed(excluded.value if excluded else None))
+    if why := policy.foresee(source):
+        click.echo(f"but workers will refuse it: {why}", err=True)
 
 
 def _tell_job(session: Session, imp: ImportLine, job: Job, now: datetime) -> None:
