@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,8 +116,10 @@ def _run(argv: list[str], folder: Path, text: str = "") -> str:
 
 def _environment(folder: Path) -> dict[str, str]:
     home = str(folder.parent)
+    program = shutil.which("brz") or ""
     return {
-        "PATH": os.environ["PATH"],
+        # Debian's brz takes the first python3 of the path to be its own.
+        "PATH": os.pathsep.join([os.path.dirname(program), os.environ["PATH"]]),  # noqa: PTH120
         "HOME": home,
         "BRZ_HOME": home,
         "BRZ_EMAIL": "A Tester <tester@example.org>",

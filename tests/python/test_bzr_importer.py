@@ -9,9 +9,11 @@ import os
 import random
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,7 +27,6 @@ from harness.worlds import TARGET, Repository, World, new_world
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from http.server import BaseHTTPRequestHandler
-    from pathlib import Path
 
     from harness.git_servers import HttpServer
 
@@ -36,8 +37,6 @@ pytestmark = pytest.mark.skipif(_missing is not None, reason=str(_missing))
 @pytest.fixture
 def world() -> Iterator[World]:
     with new_world(bzr) as made:
-        schemes = frozenset({"http", "https", "bzr"})
-        made.policy = dataclasses.replace(made.policy, schemes=schemes)
         yield made
 
 
@@ -64,6 +63,13 @@ def http(folder: Path) -> Iterator[HttpServer]:
 
 
 @pytest.fixture
+def private() -> Iterator[Path]:
+    """A folder that is not on the list of those that may be read."""
+    with tempfile.TemporaryDirectory(prefix="code-import-") as place:
+        yield Path(place).resolve()
+
+
+@pytest.fixture
 def url(http: HttpServer) -> str:
     return f"{http.url}/branch"
 
@@ -85,7 +91,7 @@ def assert_as_brz_does_it(world: World, branch: Path) -> None:
 # --- what is mirrored ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("transport", ["bzr", "http"])
+@pytest.mark.parametrize("transport", ["bzr", "http", "file"])
 def test_a_branch_is_mirrored_over_every_transport(
     world: World, branch: Branch, transport: str
 ) -> None:
@@ -95,6 +101,7 @@ def test_a_branch_is_mirrored_over_every_transport(
         serve: Callable[[], str] = {
             "bzr": lambda: stack.enter_context(serve_bzr(folder)),
             "http": lambda: _files(stack, folder),
+            "file": lambda: f"file://{folder}",
         }[transport]
         url = f"{serve()}/branch"
         outcome = world.run(1, url)
@@ -304,7 +311,7 @@ def test_a_stacked_branch_is_read_with_what_it_stands_on(
 def test_many_partial_runs_come_to_the_commits_of_one(
     world: World, branch: Branch, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    branch.grow(37)
+    branch.grow(57)
     world.run(1, url, code_import_id=2, target="at-once")
     monkeypatch.setattr(bzr, "FIRST_STEP", 4)
     monkeypatch.setattr(bzr, "RUN_SECONDS", 0.0)
@@ -315,10 +322,10 @@ def test_many_partial_runs_come_to_the_commits_of_one(
         if outcome.status != "success_partial":
             break
     assert outcome.status == "success"
-    assert seen == list(range(4, 41, 4))
+    assert seen == [4, 12, 28, 60]
     at_once = Repository(world.store / "at-once.git")
     assert world.mirror.refs("refs/heads") == at_once.refs("refs/heads")
-    assert any("(50%)" in line and "a second" in line for line in world.log)
+    assert any("(47%)" in line and "a second" in line for line in world.log)
 
 
 def test_a_run_that_is_killed_is_continued(
@@ -346,6 +353,20 @@ def test_a_run_that_is_killed_is_continued(
 def _run_alone(world: World, job_id: int, url: str) -> None:
     os.setpgid(0, 0)
     world.run(job_id, url)
+
+
+def test_a_step_that_does_not_end_is_followed_by_a_smaller_one(
+    world: World, branch: Branch, http: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branch.grow(29)
+    monkeypatch.setattr(bzr, "FIRST_STEP", 16)
+    monkeypatch.setattr(bzr, "RUN_SECONDS", 0.0)
+    http.faults["/branch/.bzr/repository/packs"] = answer(503)
+    for job_id in (1, 2):
+        assert world.run(job_id, f"{http.url}/branch").status == "failure"
+    http.faults.clear()
+    assert world.run(3, f"{http.url}/branch").status == "success_partial"
+    assert world.mirror.git("rev-list", "--count", "main") == "4"
 
 
 def test_a_lost_run_publishes_nothing(world: World, branch: Branch, url: str) -> None:
@@ -389,14 +410,39 @@ def test_a_missing_branch_is_invalid(world: World, branch: Branch, transport: st
     assert "no Bazaar branch" in outcome.summary
 
 
-def test_a_moved_branch_is_told_and_not_followed(
+def test_a_branch_that_has_moved_is_told(world: World, branch: Branch, http: HttpServer) -> None:
+    """Another host is not asked for it, and the command that would make it the source is said."""
+    with serve_http(branch.path.parent) as other:
+        other.serve_files = True
+        there = other.url.replace("127.0.0.1", "localhost") + "/branch"
+        http.faults["/old"] = _redirect(there)
+        world.policy = dataclasses.replace(
+            world.policy, allow_hosts=(*world.policy.allow_hosts, "localhost")
+        )
+        outcome = world.run(1, f"{http.url}/old")
+        assert outcome.status == "failure_invalid", outcome
+        assert f"set-url {TARGET} {there}" in outcome.summary
+        assert other.requests == []
+
+
+def test_a_redirection_within_a_host_is_followed(
     world: World, branch: Branch, http: HttpServer
 ) -> None:
     http.faults["/old"] = _redirect(f"{http.url}/branch")
+    assert world.run(1, f"{http.url}/old").status == "success", world.log
+    http.faults["/old"] = _redirect(f"{http.url}/old")
+    assert world.run(2, f"{http.url}/old").status == "failure_invalid"
+
+
+@pytest.mark.parametrize("place", ["http://localhost:{port}/branch", "file:///etc", "http:/odd"])
+def test_a_redirection_to_a_refused_place_is_refused(
+    world: World, branch: Branch, http: HttpServer, place: str
+) -> None:
+    http.faults["/old"] = _redirect(place.format(port=http.url.rpartition(":")[2]))
+    before = len(http.requests)
     outcome = world.run(1, f"{http.url}/old")
-    assert outcome.status == "failure_invalid", outcome
-    assert f"{http.url}/branch" in outcome.summary
-    assert not any(request.endswith("/branch/.bzr/branch-format") for request in http.requests)
+    assert outcome.status in ("failure_forbidden", "failure_invalid"), outcome
+    assert not any("/branch/" in request for request in http.requests[before:])
 
 
 def _redirect(place: str) -> Callable[[BaseHTTPRequestHandler], None]:
@@ -511,7 +557,7 @@ def test_nested_trees_are_unsupported(world: World, folder: Path, http: HttpServ
     brz(folder / "branch", "commit", "-q", "-m", "with a nested tree")
     outcome = world.run(1, f"{http.url}/branch")
     assert outcome.status == "failure_unsupported_feature", (outcome, world.log)
-    assert "nested trees" in outcome.summary
+    assert "nested tree" in outcome.summary
 
 
 def test_a_stalled_server_is_given_up(
@@ -532,10 +578,10 @@ def test_a_stalled_server_is_given_up(
 @pytest.mark.parametrize("kind", ["reference", "stacked"])
 @pytest.mark.parametrize("place", ["file", "path", "relative", "excluded", "sftp", "lp:", "chroot"])
 def test_no_reference_leads_where_the_policy_does_not(
-    world: World, branch: Branch, http: HttpServer, kind: str, place: str
+    world: World, private: Path, branch: Branch, http: HttpServer, kind: str, place: str
 ) -> None:
     """Not to a file of this machine, nor to a host that is refused; nothing of it is read."""
-    canary = Branch(world.root / "private/canary")
+    canary = Branch(private / "canary")
     canary.grow()
     os.utime(canary.path / ".bzr/branch-format", (1, 1))
     with contextlib.ExitStack() as stack:
@@ -545,7 +591,7 @@ def test_no_reference_leads_where_the_policy_does_not(
         target = {
             "file": f"file://{canary.path}",
             "path": str(canary.path),
-            "relative": "../../private/canary",
+            "relative": "../../../canary",
             "excluded": f"http://localhost:{port}/canary",
             "sftp": f"sftp://127.0.0.1:{port}/canary",
             "lp:": "lp:canary",
@@ -591,7 +637,9 @@ def test_references_that_go_round_end(world: World, branch: Branch, http: HttpSe
     assert world.run(1, f"{http.url}/branch").status == "failure_invalid"
 
 
-@pytest.mark.parametrize("url", ["file:///tmp/x", "/tmp/x", "lp:x", "sftp://127.0.0.1/x"])
+@pytest.mark.parametrize(
+    "url", ["file:///etc", "/etc", "lp:x", "sftp://127.0.0.1/x", "bzr+ssh://127.0.0.1/x"]
+)
 def test_urls_that_are_refused_start_nothing(
     world: World, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

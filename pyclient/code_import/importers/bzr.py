@@ -13,23 +13,26 @@ import functools
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from code_import.importers import Source
 from code_import.mirror import Store
-from code_import.policy import Forbidden
+from code_import.policy import DEFAULT_PORTS, Forbidden
 from code_import.refs import BRANCHES, TAGS, Refs
 
 from .converted import Converted, convert
+from .gate import Gate
 from .gittool import Git
 from .process import ToolFailed, ToolTooSlow, closed_environment, converse
 from .refnames import name_refs
-from .update import Ended, conclude
+from .update import Ended, conclude, look_at
 
 if TYPE_CHECKING:
     from code_import.importers import Outcome, Run
@@ -84,13 +87,21 @@ def _python() -> str | None:
 
 def _convert(run: Run, log: Log, work: Workspace) -> Converted:
     run.policy.check(run.source)
-    reading = _Reading(run, log, work)
-    found = reading.read()
-    if found.get("outdated"):
-        log("Revisions that were missing have come: the conversion starts anew.")
-        work.clear()
+    with Gate(run.policy, log) as gate:
+        reading = _Reading(run, log, work, gate)
         found = reading.read()
+        if found.get("outdated"):
+            log("Revisions that were missing have come: the conversion starts anew.")
+            work.clear()
+            found = reading.read()
+    if "moved" in found:
+        raise Ended(
+            "failure_invalid",
+            f"The branch has moved to {found['moved']}. To import it from there:"
+            f" code-import import set-url {run.target} {shlex.quote(found['moved'])}",
+        )
     if "status" in found:
+        look_at(gate)
         raise Ended(found["status"], found["summary"])
     reading.tidy()
     return _converted(reading.repository, found)
@@ -118,6 +129,7 @@ class _Reading:
     run: Run
     log: Log
     work: Workspace
+    gate: Gate
     _found: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -191,12 +203,18 @@ class _Reading:
 
     def _place(self, url: str) -> str:
         """Where a url that the driver has come to is reached. Raises Forbidden."""
-        return self.run.policy.check(Source("bzr", url))
+        checked = self.run.policy.check(Source("bzr", url))
+        parts = urlsplit(checked)
+        if parts.scheme != "bzr":
+            return checked
+        host, port = self.gate.forward(parts.hostname or "", parts.port or DEFAULT_PORTS["bzr"])
+        return f"bzr://{host}:{port}{parts.path}"
 
     def _environment(self) -> dict[str, str]:
         home = self.work.home
         return closed_environment(
             home,
+            **self.gate.environment(),
             BRZ_HOME=str(home),
             BRZ_LOG=os.devnull,
             BRZ_EMAIL="nobody",

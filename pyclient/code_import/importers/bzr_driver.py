@@ -27,6 +27,7 @@ from collections import OrderedDict
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import breezy
 import breezy.bzr  # Registers Bazaar's own formats; no other plugin is ever loaded.
@@ -64,6 +65,10 @@ class Ended(Exception):
         self.status = status
 
 
+class Moved(Exception):
+    """The branch is elsewhere now."""
+
+
 class Outdated(Exception):
     """What was converted is no longer what a conversion from the start would come to."""
 
@@ -89,10 +94,7 @@ class Places:
 
     def ask(self, url: str) -> str:
         """Return where a url is reached. Raises Ended when it must not be."""
-        asked = url
-        for here, there in self._stands_for.items():
-            if url == here or url.startswith(here + "/"):
-                asked = there + url[len(here) :]
+        asked = self.in_words(url)
         send(ask=asked)
         answer = json.loads(sys.stdin.readline())
         if "refused" in answer:
@@ -100,6 +102,12 @@ class Places:
         place: str = answer["url"]
         self._stands_for[_server(place)] = _server(asked)
         return place
+
+    def in_words(self, text: str) -> str:
+        """Put back the servers that others stand for."""
+        for here, there in self._stands_for.items():
+            text = text.replace(f"{here}/", f"{there}/")
+        return text
 
     def fallback(self, branch: Any, url: str) -> str:
         """Breezy's hook: where a stacked branch finds the revisions that it does not have."""
@@ -114,12 +122,35 @@ class Places:
     def _follow(self, url: str) -> tuple[str, Any]:
         for _ in range(MOST_REFERENCES):
             place = self.ask(url)
-            directory = _open_directory(place)
+            try:
+                directory = _open_directory(place)
+            except errors.RedirectRequested as redirection:
+                url = self._redirected(place, redirection)
+                continue
             reference = directory.get_branch_reference()
             if reference is None:
                 return place, directory
             url = reference
         raise Ended("failure_invalid", "The branch is a reference that leads on and on.")
+
+    def _redirected(self, place: str, redirection: Any) -> str:
+        """Where a server redirects to, if that is the same host. Raises Moved if it is not."""
+        inside = redirection.source.removeprefix(place.rstrip("/"))
+        there: str = redirection.target.removesuffix(inside)
+        if there == redirection.target:
+            raise Ended("failure_invalid", f"The server redirects to {there}, which is no branch.")
+        self.ask(there)
+        if not _is_same_host(place, there):
+            raise Moved(there)
+        tell(f"The server redirects to {there}, which this run uses.")
+        return there
+
+
+def _is_same_host(one: str, other: str) -> bool:
+    old, new = urlsplit(one), urlsplit(other)
+    if old.scheme == new.scheme:
+        return old.netloc == new.netloc
+    return old.hostname == new.hostname and (old.scheme, new.scheme) == ("http", "https")
 
 
 def _server(url: str) -> str:
@@ -184,6 +215,7 @@ class Known:
             "create table if not exists revision (id blob primary key, oid text) without rowid;"
             "create table if not exists ghost (id blob primary key) without rowid;"
             "create table if not exists place (one integer primary key, number integer, id blob);"
+            "create table if not exists pace (one integer primary key, revisions integer);"
         )
         self.oids: dict[bytes, str] = dict(self._db.execute("select id, oid from revision"))
 
@@ -193,6 +225,14 @@ class Known:
     def place(self) -> tuple[int, bytes]:
         found = self._db.execute("select number, id from place").fetchone()
         return found or (0, NULL_REVISION)
+
+    def pace(self) -> int | None:
+        """How many revisions the next step should take."""
+        found = self._db.execute("select revisions from pace").fetchone()
+        return found[0] if found else None
+
+    def set_pace(self, revisions: int) -> None:
+        self._db.execute("insert or replace into pace values (1, ?)", (revisions,))
 
     def add(self, oids: dict[bytes, str], ghosts: Iterable[bytes]) -> None:
         with self._transaction():
@@ -294,7 +334,8 @@ def _entry(entry: Any, path: str) -> Entry:
         return Entry(path, EXECUTABLE if entry.executable else PLAIN, text, None)
     if entry.kind == "symlink":
         return Entry(path, LINK, None, entry.symlink_target)
-    raise Ended("failure_unsupported_feature", f"git cannot hold {path}, a {entry.kind}.")
+    what = "a nested tree" if entry.kind == "tree-reference" else f"a {entry.kind}"
+    raise Ended("failure_unsupported_feature", f"git cannot hold {path}: it is {what}.")
 
 
 class Writer:
@@ -537,8 +578,8 @@ class Reader:
         folder = Path(request["folder"])
         self._branch = branch
         self._ends_at = time.monotonic() + request["seconds"]
-        self._size = request["step"]
         self._known = Known(folder / "revisions.db")
+        self._size = self._known.pace() or request["step"]
         self._repository = open_repository(folder / "bazaar")
         self._conversion = Conversion(
             self._repository, self._known, request["git"], folder / "marks"
@@ -590,12 +631,15 @@ class Reader:
         number = min(place + self._size, length)
         revision = tip if number == length else self._branch.get_rev_id(number)
         if revision not in self._known.oids:
+            smaller = max(self._size // 2, 1)
+            self._known.set_pace(smaller)  # Should this step never end, the next is a smaller one.
             self._take(revision, place, number, length)
             took = time.monotonic() - began
             if took < STEP_SECONDS / 2:
                 self._size = min(self._size * 2, MOST_IN_A_STEP)
             elif took > STEP_SECONDS * 2:
-                self._size = max(self._size // 2, 1)
+                self._size = smaller
+            self._known.set_pace(self._size)
         self._known.reach(number, revision)
         return number, revision
 
@@ -639,11 +683,13 @@ def main() -> None:
         Branch.hooks.install_named_hook("transform_fallback_location", places.fallback, "policy")
         try:
             send(**_run(request, places))
+        except Moved as moved:
+            send(moved=str(moved))
         except Exception as error:  # noqa: BLE001  Each kind of error has its meaning.
             status, summary = explain(error)
             if not isinstance(error, (Ended, errors.BzrError, OSError)):
                 traceback.print_exc()
-            send(status=status, summary=summary)
+            send(status=status, summary=places.in_words(summary))
 
 
 def _run(request: dict[str, Any], places: Places) -> dict[str, Any]:
@@ -662,7 +708,7 @@ STATUSES: list[tuple[tuple[type[BaseException], ...], str, str]] = [
       urlutils.InvalidURL, urlutils.InvalidURLJoin), "failure_invalid",
      "There is no Bazaar branch at this address"),
     ((errors.IncompatibleRepositories,), "failure_unsupported_feature",
-     "The branch may have nested trees, which git cannot hold"),
+     "The branch has features that git cannot hold"),
     ((errors.UnsupportedFormatError, errors.UnknownFormatError, errors.IncompatibleFormat,
       errors.IncompatibleVersion),
      "failure_unsupported_feature", "The branch has a format that cannot be read"),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 PROGRESS_EVERY = 2.0
@@ -179,6 +179,22 @@ def converse(
     return Finished(tool.returncode, b"", listener.tail.decode("utf-8", "replace"))
 
 
+@contextlib.contextmanager
+def piped(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, keep_open: Collection[int] = ()
+) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Run a tool as long as the block goes on; gives its output and its input."""
+    with _start(argv, env, cwd, True, keep_open, complaints=subprocess.DEVNULL) as tool:
+        assert tool.stdin is not None
+        assert tool.stdout is not None
+        try:
+            yield tool.stdout, tool.stdin
+        finally:
+            tool.kill()
+            with contextlib.suppress(BrokenPipeError):
+                tool.stdin.close()
+
+
 def _say(pipe: IO[bytes], line: bytes) -> None:
     with contextlib.suppress(BrokenPipeError):  # How it has ended says more.
         pipe.write(line + b"\n")
@@ -192,6 +208,7 @@ def _start(
     has_input: bool,
     keep_open: Collection[int],
     output: int = subprocess.PIPE,
+    complaints: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     # No session and no group of its own: whoever ends the run's group ends its tools.
     return subprocess.Popen(
@@ -200,7 +217,7 @@ def _start(
         cwd=cwd,
         stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.PIPE,
+        stderr=complaints,
         pass_fds=tuple(keep_open),
     )
 

@@ -332,16 +332,22 @@ def _borrow(repository: Path, mirror: Mirror, refs: Mapping[str, str]) -> None:
         shutil.copyfile(shallow, repository / "shallow")
 
 
+def look_at(gate: Gate) -> None:
+    """End a run that has failed by what came in its way, if the gate knows of anything."""
+    if gate.refused:
+        raise Forbidden(gate.refused[0])
+    if gate.unreached:
+        raise Ended("failure", f"{gate.unreached[:1].upper()}{gate.unreached[1:]}.")
+
+
 def explain(failed: ToolFailed, causes: Iterable[Cause], gate: Gate | None = None) -> NoReturn:
     """End the run with the status that the complaints of a tool stand for.
 
     What the gate has refused or could not reach says more than the tool. Then the first cause that
     fits counts; a complaint that fits none is a ``failure``.
     """
-    if gate is not None and gate.refused:
-        raise Forbidden(gate.refused[0])
-    if gate is not None and gate.unreached:
-        raise Ended("failure", f"{gate.unreached[:1].upper()}{gate.unreached[1:]}.")
+    if gate is not None:
+        look_at(gate)
     lines = failed.finished.err.splitlines()
     own = [line for line in lines if "remote error:" not in line and line[:7] != "remote:"]
     for cause in causes:
