@@ -45,11 +45,12 @@ SCHEMES = {
     "svn": frozenset({"https", "http", "svn", "file"}),
     "hg": frozenset({"https", "http", "file"}),
     "bzr": frozenset({"https", "http", "bzr", "file"}),
-    "cvs": frozenset({"pserver", "file"}),
+    "cvs": frozenset({"pserver", "rsync", "file"}),
 }
 """What each type is fetched by."""
 DEFAULT_PORTS = {
     "https": 443, "http": 80, "git": 9418, "svn": 3690, "bzr": 4155, "pserver": 2401,
+    "rsync": 873,
 }  # fmt: skip
 
 
@@ -291,9 +292,14 @@ def _place_of_cvs(root: str, module: str) -> _Place:
         raise Forbidden("the CVS module is not a path below its root")
     if root.startswith("/"):
         return _Place("file", root)
+    if root.startswith("rsync://"):
+        return _place_of_url(root)
     match = _CVS_ROOT.fullmatch(root)
     if match is None:
-        raise Forbidden("a CVS root is :pserver:user@host:/path, or a local path, and nothing else")
+        raise Forbidden(
+            "a CVS root is :pserver:user@host:/path, rsync://host/path or a local path, and nothing"
+            " else"
+        )
     user = match["user"] or ""
     return _Place("pserver", match["path"], _plain(match["host"]), _port(match["port"]), user)
 

@@ -357,6 +357,7 @@ def test_each_type_has_its_schemes(rcs_type: str, schemes: set[str]) -> None:
     [
         (":pserver:anonymous@192.0.2.1:/cvsroot/p", ":pserver:anonymous@192.0.2.1:/cvsroot/p"),
         (":pserver:192.0.2.1/cvs", ":pserver:192.0.2.1:/cvs"),
+        ("rsync://192.0.2.1/cvs", "rsync://192.0.2.1/cvs"),
         (":pserver:a.b-c@192.0.2.1:2402/cvs", ":pserver:a.b-c@192.0.2.1:2402/cvs"),
     ],
 )
@@ -381,7 +382,6 @@ def test_a_cvs_server_may_be_asked(root: str, checked: str) -> None:
         (":fork:/cvs", "and nothing else"),
         (":local:/cvs", "and nothing else"),
         (":server:u@192.0.2.1:/cvs", "and nothing else"),
-        ("rsync://192.0.2.1/cvs", "and nothing else"),
         ("-d/cvs", "and nothing else"),
         ("cvs", "and nothing else"),
         (":pserver:u@192.0.2.1:/c\nvs", "characters"),
