@@ -22,7 +22,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  (said in words, not in a tracebac
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests"
-BENCHES = ("queues", "worker", "scale", "pressure")
+BENCHES = ("queues", "worker", "conversions", "scale", "pressure")
 # One process more than there are cores: many tests wait.
 PROCESSES = str(min((os.cpu_count() or 1) + 1, 6))
 PYTEST = ("-m", "pytest", "-n", PROCESSES, "--dist=worksteal")

@@ -149,13 +149,13 @@ def _bench(context: ForkServerContext, root: Path, url: str, rounds: int) -> boo
             shutil.rmtree(folder, ignore_errors=True)
         os.sync()
 
-    first = _measure(
+    first = measure(
         rounds,
         lambda: run_git("clone", "--quiet", "--mirror", url, str(clone)),
         lambda: run_once(context, store, url, "success"),
         before=fresh,
     )
-    nothing = _measure(
+    nothing = measure(
         rounds * 3,
         lambda: run_git("ls-remote", url),
         lambda: run_once(context, store, url, "success_nochange"),
@@ -163,15 +163,15 @@ def _bench(context: ForkServerContext, root: Path, url: str, rounds: int) -> boo
     ratio = median(first.run) / median(first.git)
     more = median(nothing.run) - median(nothing.git)
     met = [
-        _tell("first mirror", "git clone --mirror", first, f"{ratio:.3f} times",
+        tell("first mirror", "git clone --mirror", first, f"{ratio:.3f} times",
               f"at most {MOST_TIMES_A_CLONE}", ratio <= MOST_TIMES_A_CLONE),
-        _tell("nothing new", "git ls-remote", nothing, f"{more * 1000:.1f} ms more",
+        tell("nothing new", "git ls-remote", nothing, f"{more * 1000:.1f} ms more",
               f"at most {MOST_SECONDS_MORE * 1000:.0f}", more <= MOST_SECONDS_MORE),
     ]  # fmt: skip
     return all(met)
 
 
-def _measure(
+def measure(
     rounds: int,
     git: Callable[[], None],
     run: Callable[[], None],
@@ -195,10 +195,12 @@ def run_git(*args: str) -> None:
     subprocess.run(["git", *args], check=True, stdout=subprocess.DEVNULL)
 
 
-def run_once(context: ForkServerContext, store: Path, url: str, expected: str) -> None:
+def run_once(context: ForkServerContext, store: Path, source: str | Source, expected: str) -> None:
     """Do one run as a worker does, and make sure that it ended as expected."""
     job_id = next(_job_ids)
-    order = Order(job_id, 1, "bench/source", Source("git", url), store, POLICY, 300.0)
+    if isinstance(source, str):
+        source = Source("git", source)
+    order = Order(job_id, 1, "bench/source", source, store, POLICY, 300.0)
     assignment: Any = SimpleNamespace(id=job_id)
     with selectors.DefaultSelector() as selector:
         process = RunProcess(
@@ -215,7 +217,7 @@ def run_once(context: ForkServerContext, store: Path, url: str, expected: str) -
         sys.exit(f"a run ended as {outcome}, and not as {expected}:\n{log}")
 
 
-def _tell(what: str, peer: str, measured: Measured, difference: str, bar: str, met: bool) -> bool:
+def tell(what: str, peer: str, measured: Measured, difference: str, bar: str, met: bool) -> bool:
     print(f"  {what}")
     for name, times in ((peer, measured.git), ("a run", measured.run)):
         print(
