@@ -227,9 +227,9 @@ def _serve(connection: socket.socket, told: PServer) -> None:
             server = subprocess.Popen(
                 ["cvs", "-f", f"--allow-root={told.path}", "pserver"],
                 env=_environment(told.path.parent),
-                stdin=theirs,
-                stdout=theirs,
-                stderr=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=theirs.fileno(),
             )
         upward = threading.Thread(target=_copy, args=(connection, ours, told, None))
         upward.start()

@@ -73,13 +73,15 @@ class _Line:
     """How many files it had at each place; place 0 is its begin, 1 is after its first commit."""
     past: dict[bytes, list[tuple[int, Revision | None]]] = field(default_factory=dict)
     """For each path, from which place on it was which revision."""
+    index: dict[tuple[bytes, Number], int] = field(default_factory=dict)
+    """Where in the past of its path a revision is."""
 
     def begin(self, root: int | None) -> None:
         self.started = True
         self.root = root
         self.files = dict(self.begins_with)
         self.counts = [len(self.files)]
-        self.past = {path: [(0, revision)] for path, revision in self.files.items()}
+        self._note(self.files.items())
 
     def change(self, changes: Iterable[Change], commit: int) -> None:
         self.commits.append(commit)
@@ -88,8 +90,15 @@ class _Line:
                 del self.files[path]
             else:
                 self.files[path] = revision
-            self.past.setdefault(path, []).append((len(self.commits), revision))
+        self._note(changes)
         self.counts.append(len(self.files))
+
+    def _note(self, changes: Iterable[Change]) -> None:
+        for path, revision in changes:
+            past = self.past.setdefault(path, [])
+            if revision is not None:
+                self.index[path, revision.number] = len(past)
+            past.append((len(self.commits), revision))
 
     def tip(self) -> int | None:
         return self.commits[-1] if self.commits else self.root
@@ -109,27 +118,31 @@ class _Line:
                 found[path] = revision
         return found
 
-    def best_place(self, wanted: Files) -> int | None:
-        """The earliest place that has most of the wanted files, and if it can be no others."""
+    def best_place(self, wanted: Files) -> tuple[int | None, bool]:
+        """The earliest place that has most of the wanted files, and whether it has no others.
+
+        Of several places that have all of them, it is the first that has no others.
+        """
         changes: Counter[int] = Counter()
         for path, revision in wanted.items():
-            past = self.past.get(path, [])
-            for at, (place, present) in enumerate(past):
-                if _same(present, revision):
-                    changes[place] += 1
-                    if at + 1 < len(past):
-                        changes[past[at + 1][0]] -= 1
+            at = self.index.get((path, revision.number))
+            if at is not None:
+                past = self.past[path]
+                changes[past[at][0]] += 1
+                if at + 1 < len(past):
+                    changes[past[at + 1][0]] -= 1
         best, place_of_best, count = 0, None, 0
         for place in sorted(changes):
             count += changes[place]
             if count > best:
                 best, place_of_best = count, place
         if place_of_best is None or best < len(wanted):
-            return place_of_best
-        end = min((p for p in changes if p > place_of_best and changes[p] < 0),
-                  default=len(self.counts))  # fmt: skip
-        exact = (p for p in range(place_of_best, end) if self.counts[p] == best)
-        return next(exact, place_of_best)
+            return place_of_best, False
+        ends = (each for each, change in changes.items() if each > place_of_best and change < 0)
+        end = min(ends, default=len(self.counts))
+        exact = (each for each in range(place_of_best, end) if self.counts[each] == best)
+        found = next(exact, None)
+        return (place_of_best, False) if found is None else (found, True)
 
 
 @dataclass(slots=True, eq=False)
@@ -308,16 +321,16 @@ class _Builder:
 
     def _find(self, line: _Line, wanted: Files, log: str) -> int | None:
         """The commit that has these very files, which is made if there is none."""
-        place = line.best_place(wanted)
+        place, exact = line.best_place(wanted)
         parent = None if place is None else line.commit_at(place)
+        if exact and parent is not None:
+            return parent
         present = {} if place is None else line.files_at(place)
         changes: list[Change] = [
             (path, wanted.get(path))
             for path in sorted(present.keys() | wanted.keys())
             if not _same(present.get(path), wanted.get(path))
         ]
-        if not changes and parent is not None:
-            return parent
         date = max((self._made_at(revision) for revision in wanted.values()), default=0)
         if parent is not None:
             date = max(date, self._history.commits[parent].date)
