@@ -51,13 +51,19 @@ class CvsRepository:
             for folder in (self.path, self.path / self.module):
                 folder.chmod(0o777)
             self.copy.parent.mkdir(exist_ok=True)
-            (self.path / "CVSROOT/config").write_text("UserAdminOptions=okmnbqla\n")
+            self.administer("config", "UserAdminOptions=okmnbqla\n")
             self.allow(USER, "")
             self.cvs("-q", "checkout", self.module, folder=self.copy.parent)
 
     @property
     def copy(self) -> Path:
         return self.path.parent / f"{self.path.name}-copies" / self.module
+
+    def administer(self, name: str, content: str) -> None:
+        """Put a file into CVSROOT, in place of one that cvs has made, which may not be changed."""
+        file = self.path / "CVSROOT" / name
+        file.unlink(missing_ok=True)
+        file.write_text(content)
 
     def allow(self, user: str, password: str) -> None:
         """Let a user log in, who then is the user that runs the tests, or nobody: root may not."""
@@ -175,7 +181,7 @@ def serve_rsync(folder: Path) -> Iterator[str]:
     config = folder.parent / "rsyncd.conf"
     config.write_text(
         f"address = 127.0.0.1\nport = {port}\nuse chroot = no\nreverse lookup = no\n"
-        f"[all]\npath = {folder}\nread only = yes\nuid = {os.geteuid()}\ngid = {os.getegid()}\n"
+        f"[all]\npath = {folder}\nread only = yes\n"
     )
     daemon = subprocess.Popen(
         ["rsync", "--daemon", "--no-detach", f"--config={config}"],

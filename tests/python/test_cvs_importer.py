@@ -140,7 +140,7 @@ def test_a_commit_says_who_when_and_what_and_nothing_of_the_way(
     commit = world.mirror.git("cat-file", "-p", "main")
     lines = commit.split("\n")
     (author,) = (line for line in lines if line.startswith("author"))
-    assert re.fullmatch(r"author tester <tester> \d+ \+0000", author)
+    assert re.fullmatch(r"author (\w+) <\1> \d+ \+0000", author)
     assert commit.endswith("\n\nZürich\n\nmore")
     everything = world.mirror.git("log", "--all", "--format=raw", "-p")
     for word in ("127.0.0.1", str(server.port), str(source.path), "pserver"):
@@ -273,7 +273,7 @@ def test_a_log_in_a_message_is_a_message(
 def test_folders_and_names_of_the_modules_file_are_modules(
     world: World, source: CvsRepository, server: PServer
 ) -> None:
-    (source.path / "CVSROOT/modules").write_text("short module/dir\nrun -o touch module\n")
+    source.administer("modules", "short module/dir\nrun -o touch module\n")
     for number, module in enumerate(("module/dir", "short")):
         target = f"target{number}"
         outcome = world.run(
@@ -717,11 +717,9 @@ def test_programs_in_a_repository_are_not_run(
     script = world.root / "script"
     script.write_text(f"#!/bin/sh\ntouch {ran}\n")
     script.chmod(0o755)
-    admin = source.path / "CVSROOT"
-    (admin / "modules").write_text(f"module -o {script} -e {script} module\n")
+    source.administer("modules", f"module -o {script} -e {script} module\n")
     for name in ("commitinfo", "loginfo", "taginfo", "postproxy", "preproxy"):
-        (admin / name).chmod(0o644) if (admin / name).exists() else None
-        (admin / name).write_text(f"ALL {script}\n")
+        source.administer(name, f"ALL {script}\n")
     assert world.run(1, at(str(source.path))).status == "success", world.log
     assert not ran.exists()
 
