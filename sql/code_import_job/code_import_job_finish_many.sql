@@ -14,9 +14,11 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    v_log_file_ids bigint[] := coalesce(
-        p_log_file_ids, array_fill(null::bigint, array[coalesce(cardinality(p_job_ids), 0)])
-    );
+    v_log_file_ids bigint[] := case
+        when p_log_file_ids is null
+            then array_fill(null::bigint, array[coalesce(cardinality(p_job_ids), 0)])
+        else array(select unnest(p_log_file_ids))
+    end;
     v_ended      vcs._ended_run;
     v_result_ids bigint[] := array[]::bigint[];
 begin

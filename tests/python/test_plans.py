@@ -34,7 +34,9 @@ MOST = 1_500
 """Rows and index entries that one call may visit: each table that grows has over ten times that."""
 SMALL = 8
 """Pages of a table that may well be read whole: a partition that has just begun."""
-GROWING = "^_code_import($|_schedule|_logtail|_result|_event|_log_file|_ref_change|_mirror|_held_ref)"
+GROWING = (
+    "^_code_import($|_schedule|_logtail|_result|_event|_log_file|_ref_change|_mirror|_held_ref)"
+)
 
 
 class Recording(psycopg.Cursor[Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 import click
@@ -10,6 +11,7 @@ import click
 from .. import reading
 from ..importers import Source
 from ..models import NewImport, RcsType, ReviewStatus
+from . import import_lists
 from .base import (
     REFUSED,
     Failure,
@@ -36,6 +38,7 @@ from .output import (
     print_table,
     span,
     tell,
+    visible,
 )
 
 if TYPE_CHECKING:
@@ -118,10 +121,15 @@ def show_import(session: Session, name: str) -> None:
         "import add tools/sed https://example.org/sed.git --interval '12 h'",
         "import add tools/awk https://example.org/awk.git --status new",
         "import add ed --cvs-root :pserver:example.org:/cvs --cvs-module ed",
+        "import add --from urls.txt",
     ],
 )
-@click.argument("target")
+@click.argument("target", required=False)
 @click.argument("url", required=False)
+@click.option(
+    "--from", "source", type=click.File(encoding="utf-8"), metavar="FILE",
+    help="All that a list says: CSV, JSON lines or urls; - is stdin.",
+)  # fmt: skip
 @click.option("--type", "rcs_type", type=type_choice, help="[default: git; cvs with --cvs-root]")
 @click.option("--cvs-root", metavar="ROOT", help="For cvs, in place of the url.")
 @click.option("--cvs-module", metavar="MODULE", help="For cvs: the module.")
@@ -138,8 +146,9 @@ def show_import(session: Session, name: str) -> None:
 @pass_session
 def add_import(
     session: Session,
-    target: str,
+    target: str | None,
     url: str | None,
+    source: TextIO | None,
     rcs_type: RcsType | None,
     cvs_root: str | None,
     cvs_module: str | None,
@@ -148,7 +157,19 @@ def add_import(
     interval: str | None,
     person: str,
 ) -> None:
-    """Register an import: its mirror is TARGET, its code comes from URL."""
+    """Register an import: its mirror is TARGET, its code comes from URL.
+
+    With --from many, a thousand in a transaction: FILE is CSV whose head names target, rcs_type,
+    url, cvs_root, cvs_module, review_status, owner or update_interval, or objects of these in JSON,
+    or plain urls. What is there already is passed over; ends with 1 if any was refused.
+    """
+    if source is not None:
+        if target is not None:
+            raise click.UsageError("Give TARGET and URL, or --from, not both.")
+        _add_list(session, source, person)
+        return
+    if target is None:
+        raise click.UsageError("Give TARGET and URL, or --from FILE.")
     conn, client = session.open()
     imp = client.new(
         person,
@@ -169,6 +190,48 @@ def add_import(
     if status in follows:
         click.echo(follows[status], err=True)
     _foretell(conn, Source(imp.rcs_type, imp.url, imp.cvs_root, imp.cvs_module))
+
+
+def _add_list(session: Session, source: TextIO, person: str) -> None:
+    """Register what a list says, and tell what was refused, as it happens."""
+    conn, client = session.open()
+    told, refused = import_lists.Registered(), []
+    entries = import_lists.read(source)
+    try:
+        for each in import_lists.register_list(conn, client, entries, person, told):
+            refused.append(each)
+            if not session.json:
+                place = f"line {each.line}, {each.target}"
+                click.echo(visible(f"{place}: {each.message}"), err=True)
+    except import_lists.NotAList as err:
+        raise Failure(
+            f"{source.name}: {err}", hint=f"{told.registered} imports before it are registered"
+        ) from None
+    sentence = (
+        f"{told.registered} registered, {told.already_there} there already, {told.refused} refused"
+    )
+    tell(session, {**asdict(told), "refusals": [asdict(each) for each in refused]}, sentence)
+    if told.refused:
+        raise click.exceptions.Exit(REFUSED)
+
+
+@imports.command(
+    "export",
+    examples=["import export imports.csv", "import export --form urls --type svn -"],
+)
+@click.argument("file", type=click.File("w", encoding="utf-8", lazy=True))
+@click.option(
+    "--form", type=import_lists.form_choice, default="csv", show_default=True,
+    help="CSV, JSON lines, or plain urls.",
+)  # fmt: skip
+@click.option("--status", "statuses", type=status_choice, multiple=True, help="Of this status.")
+@click.option("--type", "rcs_types", type=type_choice, multiple=True, help="Of this type.")
+@click.option("--owner", metavar="NAME", help="Of this owner.")
+@pass_session
+def export_imports(session: Session, file: TextIO, form: import_lists.Form, **filters: Any) -> None:
+    """Write all imports into FILE, as a list that `import add --from` reads; - is stdout."""
+    count = import_lists.write(session.connect(), form, file, given(filters))
+    click.echo(f"{count} imports written", err=True)
 
 
 @imports.command(
