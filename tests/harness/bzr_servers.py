@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
+import socket
 import subprocess
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from code_import.importers import bzr
 
@@ -102,6 +106,44 @@ def serve_bzr(folder: Path) -> Iterator[str]:
     finally:
         server.kill()
         server.wait()
+
+
+@contextmanager
+def relay(url: str, cut_after: int) -> Iterator[str]:
+    """A server that hangs up on everybody after so many bytes of what another one says."""
+    target = urlsplit(url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client, socket.create_connection((target.hostname, target.port)) as server:
+                        _carry(client, server, cut_after)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"{target.scheme}://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _carry(client: socket.socket, server: socket.socket, left: int) -> None:
+    while left > 0:
+        ready, _, _ = select.select([client, server], [], [], 30)
+        for source, sink in ((client, server), (server, client)):
+            if source in ready:
+                data = source.recv(65536)
+                if not data:
+                    return
+                if source is server:
+                    data = data[:left]
+                    left -= len(data)
+                sink.sendall(data)
+        if not ready:
+            return
 
 
 def _run(argv: list[str], folder: Path, text: str = "") -> str:

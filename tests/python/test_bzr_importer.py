@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from code_import.importers import Login, Outcome, Run, RunLost, Source, bzr
-from harness.bzr_servers import Branch, brz, need_bzr, serve_bzr
+from harness.bzr_servers import Branch, brz, need_bzr, relay, serve_bzr
 from harness.git_servers import answer, free_port, serve_http, stall
 from harness.waiting import eventually
 from harness.worlds import TARGET, Repository, World, new_world
@@ -539,6 +539,19 @@ def test_a_stream_that_breaks_off_is_a_failure(
     assert outcome.status == "failure", (outcome, world.log)
     http.faults.clear()
     assert world.run(2, f"{http.url}/branch").status == "success"
+
+
+@pytest.mark.parametrize("after", [10, 300, 1_500])
+def test_a_bazaar_server_that_breaks_off_is_a_failure(
+    world: World, branch: Branch, after: int
+) -> None:
+    branch.grow(20)
+    with serve_bzr(branch.path.parent) as url:
+        with relay(url, after) as cut:
+            outcome = world.run(1, f"{cut}/branch")
+        assert outcome.status == "failure", (outcome, world.log)
+        assert world.run(2, f"{url}/branch").status == "success", world.log
+    assert_as_brz_does_it(world, branch.path)
 
 
 def test_a_format_of_the_future_is_unsupported(world: World, branch: Branch, url: str) -> None:

@@ -508,6 +508,13 @@ def test_a_missing_module_is_invalid(world: World, server: PServer) -> None:
     assert "no such module" in outcome.summary
 
 
+def test_what_rsync_does_not_have_is_invalid(world: World, source: CvsRepository) -> None:
+    with serve_rsync(source.path) as url:
+        for root, module in ((url, "nothing"), (url.replace("/all", "/other"), "module")):
+            outcome = world.run(1, at(root, module))
+            assert outcome.status == "failure_invalid", (outcome, world.log)
+
+
 def test_a_missing_repository_is_invalid(world: World, server: PServer) -> None:
     """It has moved, or never was."""
     outcome = world.run(1, at(f":pserver:anonymous@127.0.0.1:{server.port}/nowhere"))
