@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from code_import.importers import Login, Outcome, Run, RunLost, Source, bzr
+from code_import.importers import Login, Outcome, Run, RunLost, Source, bzr, converted
 from harness.bzr_servers import Branch, brz, need_bzr, relay, serve_bzr
 from harness.git_servers import answer, free_port, serve_http, stall
 from harness.waiting import eventually
@@ -693,10 +694,19 @@ def test_a_driver_that_dies_is_our_own_failure(
     assert outcome.status == "internal_failure"
 
 
+def test_a_lost_repository_is_made_anew(world: World, branch: Branch, url: str) -> None:
+    world.run(1, url)
+    (repository,) = world.store.glob(".code-import/work/*/converted.git")
+    shutil.rmtree(repository)
+    branch.grow()
+    assert world.run(2, url).status == "success", world.log
+    assert_as_brz_does_it(world, branch.path)
+
+
 def test_packs_are_kept_within_bounds(
     world: World, branch: Branch, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bzr, "MOST_PACKS", 3)
+    monkeypatch.setattr(converted, "MOST_PACKS", 3)
     for job_id in range(1, 9):
         branch.grow()
         assert world.run(job_id, url).status == "success"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from code_import.importers import Login, Outcome, Run, RunLost, Source, cvs
+from code_import.importers import Login, Outcome, Run, RunLost, Source, converted, cvs
 from code_import.importers.cvs_client import scramble
 from code_import.importers.cvs_history import build
 from code_import.importers.cvs_log import File, Revision
@@ -763,10 +764,21 @@ def test_imports_share_nothing(world: World, source: CvsRepository, server: PSer
     assert tree_of(mirror, "main") == {"z": b"z\n"}
 
 
+def test_a_lost_repository_is_made_anew(
+    world: World, source: CvsRepository, server: PServer
+) -> None:
+    world.run(1, at(server))
+    (repository,) = world.store.glob(".code-import/work/*/converted.git")
+    shutil.rmtree(repository)
+    source.commit("third", a="3")
+    assert world.run(2, at(server)).status == "success", world.log
+    assert_same_as_cvs(world, source)
+
+
 def test_packs_are_kept_within_bounds(
     world: World, source: CvsRepository, server: PServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cvs, "MOST_PACKS", 3)
+    monkeypatch.setattr(converted, "MOST_PACKS", 3)
     outcome: Outcome | None = None
     for job_id in range(1, 9):
         source.commit(f"change {job_id}", a=f"{job_id}\n")

@@ -27,7 +27,7 @@ from code_import.mirror import Store
 from code_import.policy import DEFAULT_PORTS, Forbidden
 from code_import.refs import BRANCHES, TAGS, Refs
 
-from .converted import Converted, convert
+from .converted import Converted, convert, own_repository, tidy
 from .gate import Gate
 from .gittool import Git
 from .process import ToolFailed, ToolTooSlow, closed_environment, converse
@@ -47,7 +47,6 @@ FIRST_STEP = 500
 """Revisions that are read in the first step; later ones follow the pace."""
 SILENCE = 600.0
 """Seconds without a sign of progress after which the server counts as stalled."""
-MOST_PACKS = 50
 
 _DRIVER = Path(__file__).with_name("bzr_driver.py")
 _HAS_BREEZY = "import breezy; print(breezy.__version__)"
@@ -103,7 +102,7 @@ def _convert(run: Run, log: Log, work: Workspace) -> Converted:
     if "status" in found:
         look_at(gate)
         raise Ended(found["status"], found["summary"])
-    reading.tidy()
+    tidy(work, reading.git, reading.repository)
     return _converted(reading.repository, found)
 
 
@@ -130,16 +129,13 @@ class _Reading:
     log: Log
     work: Workspace
     gate: Gate
+    repository: Path = field(init=False)
     _found: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def repository(self) -> Path:
-        return self.work.folder / "converted.git"
 
     def read(self) -> dict[str, Any]:
         """Let the driver go on, and return its last word."""
-        self._prepare()
         self._found = {}
+        self.repository = own_repository(self.work, self.git)
         python = _python()
         if python is None:
             raise Ended("internal_failure", missing_tools() or "")
@@ -160,20 +156,9 @@ class _Reading:
             raise ToolFailed("reading the branch", finished)
         return self._found
 
-    def tidy(self) -> None:
-        """Keep the number of packs within bounds."""
-        if len(list((self.repository / "objects/pack").glob("*.pack"))) > MOST_PACKS:
-            self._git("repack", "-d", "-q", "--geometric=2", repository=self.repository,
-                      keep_open=(self.work.fd,))  # fmt: skip
-
     @property
-    def _git(self) -> Git:
+    def git(self) -> Git:
         return Git(Store(self.run.store), "file")
-
-    def _prepare(self) -> None:
-        if not (self.repository / "HEAD").exists():
-            shutil.rmtree(self.repository, ignore_errors=True)
-            self._git("init", "--bare", "--quiet", "--template=", str(self.repository))
 
     def _request(self) -> dict[str, Any]:
         login = self.run.login

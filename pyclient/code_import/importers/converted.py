@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from .update import Log
 
+MOST_PACKS = 50
+"""A repository of a conversion with more packs than this is repacked."""
+
 _STAGED = "refs/stage/"
 
 
@@ -72,6 +75,23 @@ def convert(run: Run, log: Log, conversion: Conversion) -> Outcome:
             return _outcome(converted, Outcome("success_nochange", nothing_new))
         supply = _Take(git, converted)
         return _outcome(converted, Update(run, log, store, mirror, git, supply).go())
+
+
+def own_repository(work: Workspace, git: Git) -> Path:
+    """The repository of a workspace; where there is none yet, the conversion starts anew."""
+    repository = work.folder / "converted.git"
+    if not repository.exists():
+        work.clear()
+        made = work.folder / "new.git"
+        git("init", "--bare", "--quiet", "--template=", str(made))
+        made.rename(repository)
+    return repository
+
+
+def tidy(work: Workspace, git: Git, repository: Path) -> None:
+    """Keep the number of packs within bounds."""
+    if len(list((repository / "objects/pack").glob("*.pack"))) > MOST_PACKS:
+        git("repack", "-d", "-q", "--geometric=2", repository=repository, keep_open=(work.fd,))
 
 
 def _outcome(converted: Converted, outcome: Outcome) -> Outcome:

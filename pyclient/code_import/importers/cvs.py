@@ -28,7 +28,7 @@ from code_import.mirror import Store
 from code_import.policy import DEFAULT_PORTS, Forbidden
 from code_import.refs import BRANCHES, TAGS, Refs
 
-from .converted import Converted, convert
+from .converted import Converted, convert, own_repository, tidy
 from .cvs_client import Conversation
 from .cvs_history import build
 from .cvs_log import parse
@@ -63,7 +63,6 @@ MOST_FETCHED = 2_000
 MOST_BYTES = 16 * 1024 * 1024
 MOST_WRITTEN = 10_000
 """Commits that are written together."""
-MOST_PACKS = 50
 LINE_EVERY = 2.0
 ANONYMOUS = "anonymous"
 
@@ -123,10 +122,12 @@ class Root:
 
 def _convert(run: Run, log: Log, work: Workspace) -> Converted:
     checked = run.policy.check(run.source)
+    git = Git(Store(run.store), "file")
+    repository = own_repository(work, git)
     with Gate(run.policy, log) as gate:
         try:
             with _connect(run, log, work, gate, checked) as server, _kept(work) as kept:
-                return _Import(run, log, work, kept).go(server)
+                return _Import(run, log, work, git, repository, kept).go(server)
         except TimeoutError as error:
             look_at(gate)
             raise Ended("failure", f"The server has stalled. ({error})") from None
@@ -208,19 +209,13 @@ class _Import:
     run: Run
     log: Log
     work: Workspace
+    git: Git
+    repository: Path
     kept: _Kept
-    _git: Git = field(init=False)
     _folder: bytes = b""
     """Where in the repository the module is."""
     _left_out: list[str] = field(default_factory=list)
     _oids: list[str | None] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._git = Git(Store(self.run.store), "file")
-
-    @property
-    def repository(self) -> Path:
-        return self.work.folder / "converted.git"
 
     @property
     def module(self) -> str:
@@ -228,17 +223,11 @@ class _Import:
 
     def go(self, server: Conversation) -> Converted:
         """Fetch as much as there is time for, and write the commits that this gives."""
-        self._prepare()
         history = self._read_log(server)
         more = self._fetch(server, history)
         self._write(history)
-        self._tidy()
+        tidy(self.work, self.git, self.repository)
         return self._converted(history, more)
-
-    def _prepare(self) -> None:
-        if not (self.repository / "HEAD").exists():
-            shutil.rmtree(self.repository, ignore_errors=True)
-            self._git("init", "--bare", "--quiet", "--template=", str(self.repository))
 
     def _read_log(self, server: Conversation) -> History:
         """Find out what has happened at the server."""
@@ -312,7 +301,7 @@ class _Import:
         """Feed git, and return the object ids of the marks 1, 2, … when it has kept them."""
         marks = self.work.folder / "marks"
         marks.unlink(missing_ok=True)
-        self._git(
+        self.git(
             "-c", "fastimport.unpackLimit=1", "-c", "core.bigFileThreshold=1m", "fast-import",
             "--quiet", "--force", "--done", f"--export-marks={marks}",
             repository=self.repository, text=stream + b"done\n", keep_open=(self.work.fd,),
@@ -320,11 +309,6 @@ class _Import:
         pairs = (line[1:].split(" ") for line in marks.read_text().split("\n") if line)
         found = {int(mark): oid for mark, oid in pairs}
         return [found[mark] for mark in range(1, len(found) + 1)]
-
-    def _tidy(self) -> None:
-        if len(list((self.repository / "objects/pack").glob("*.pack"))) > MOST_PACKS:
-            self._git("repack", "-d", "-q", "--geometric=2", repository=self.repository,
-                      keep_open=(self.work.fd,))  # fmt: skip
 
     def _converted(self, history: History, more: bool) -> Converted:
         oids = self._oids
