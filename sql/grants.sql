@@ -19,6 +19,7 @@ grant select on
     vcs.code_import_event,
     vcs.code_import_result,
     vcs.code_import_log_file,
+    vcs.code_import_credential,
     vcs.code_import_settings,
     vcs.code_import_api
 to code_import_reader, code_import_worker, code_import_operator;
@@ -30,7 +31,7 @@ grant execute on function
     vcs.code_import_job_next_due(text, text[])
 to code_import_reader, code_import_worker, code_import_operator;
 
--- Workers run jobs; operators may do it for them.
+-- Workers run jobs; operators may do it for them, but are shown no secret.
 grant execute on function
     vcs.code_import_job_claim(text, integer, integer, text[]),
     vcs.code_import_job_for_machine(text, integer, text[]),
@@ -41,7 +42,8 @@ grant execute on function
     vcs.code_import_job_finish(bigint, text, bigint),
     vcs.code_import_job_finish_many(bigint[], text[], bigint[]),
     vcs.code_import_job_release(bigint),
-    vcs.code_import_job_reclaim(bigint)
+    vcs.code_import_job_reclaim(bigint),
+    vcs.code_import_credential_for_job(bigint)
 to code_import_worker, code_import_operator;
 
 -- Anybody who keeps the farm clean: workers, operators, and the scheduler of the database.
@@ -50,7 +52,7 @@ grant execute on function
     vcs.code_import_tidy_up()
 to code_import_worker, code_import_operator, code_import_reclaimer;
 
--- Operators register, review, request, kill, run machines and configure.
+-- Operators register, review, request, kill, run machines, configure, and store logins.
 grant execute on function
     vcs.code_import_new(text, text, text, text, text, text, text, text, interval),
     vcs.code_import_new_many(jsonb, text),
@@ -71,5 +73,8 @@ grant execute on function
     vcs.code_import_machine_set_offline(bigint, text, text, text),
     vcs.code_import_machine_delete(bigint, text),
     vcs.code_import_machine_disown(bigint, text),
-    vcs.code_import_configure(text, text, text)
+    vcs.code_import_configure(text, text, text),
+    vcs.code_import_credential_new(text, text, bytea, text, text, bigint, boolean, timestamptz),
+    vcs.code_import_credential_replace(bigint, text, bytea, text, text, boolean, timestamptz),
+    vcs.code_import_credential_delete(bigint, text)
 to code_import_operator;

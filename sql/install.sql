@@ -26,6 +26,8 @@
 \ir install/migrate.sql
 \set migration 0008.history-by-time
 \ir install/migrate.sql
+\set migration 0009.credentials
+\ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
 \ir errors.sql
@@ -41,6 +43,7 @@
 \ir code_import_log_file/code_import_log_file.sql
 \ir code_import_result/code_import_result.sql
 \ir code_import_event/code_import_event.sql
+\ir code_import_credential/code_import_credential.sql
 
 -- Settings
 \ir settings/_setting.sql
@@ -101,6 +104,13 @@
 \ir code_import_job/code_import_job_reclaimable.sql
 \ir code_import_job/code_import_job_reclaim.sql
 \ir code_import_job/code_import_job_reclaim_stale.sql
+
+-- Who runs are to the hosts that they fetch from
+\ir code_import_credential/_credential.sql
+\ir code_import_credential/code_import_credential_new.sql
+\ir code_import_credential/code_import_credential_replace.sql
+\ir code_import_credential/code_import_credential_delete.sql
+\ir code_import_credential/code_import_credential_for_job.sql
 
 -- Upkeep
 \ir upkeep/_partition.sql

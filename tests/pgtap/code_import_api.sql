@@ -24,7 +24,9 @@ select bag_eq(
         ('code_import_machine_set_quiescing'), ('code_import_machine_set_offline'),
         ('code_import_machine_delete'),
         ('code_import_machine_disown'), ('code_import_log_file_new'), ('code_import_configure'),
-        ('code_import_tidy_up') $$,
+        ('code_import_tidy_up'), ('code_import_credential_new'),
+        ('code_import_credential_replace'), ('code_import_credential_delete'),
+        ('code_import_credential_for_job') $$,
     'these are the functions that callers may use'
 );
 select is_empty(
