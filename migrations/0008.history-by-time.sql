@@ -244,14 +244,11 @@ create table vcs._code_import_partition (
     relation      text   primary key,
     next_block    bigint not null,
     newest_id     bigint,
-    results_kept  bigint not null,
-    filenode      bigint not null
+    results_kept  bigint not null
 );
 
 comment on table vcs._code_import_partition is
     'How far tidy-up has looked through a partition of results for those that stay.';
-comment on column vcs._code_import_partition.filenode is
-    'The file whose blocks are meant: where it is another one, rows lie elsewhere, look again.';
 comment on column vcs._code_import_partition.newest_id is
     'The newest result that was there at the beginning: where there is a newer one, look again.';
 comment on column vcs._code_import_partition.results_kept is

@@ -26,7 +26,9 @@
 \ir install/migrate.sql
 \set migration 0008.history-by-time
 \ir install/migrate.sql
-\set migration 0009.credentials
+\set migration 0009.looked-through-files
+\ir install/migrate.sql
+\set migration 0010.credentials
 \ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
