@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from code_import.importers import Source
     from code_import.models import JobCredential
 
-KEY_FILE_VARIABLE = "CODE_IMPORT_CREDENTIAL_KEY_FILE"
 LONGEST_PASSWORD = 4_096
 
 _HEAD = """\
@@ -147,13 +146,6 @@ def password_refusal(password: str) -> str | None:
     if len(password.encode()) > LONGEST_PASSWORD:
         return f"it is longer than {LONGEST_PASSWORD} bytes"
     return None
-
-
-def default_key_file() -> Path:
-    """Where the keys are unless another file is named."""
-    import platformdirs
-
-    return platformdirs.user_config_path("code-import", appauthor=False) / "credential-keys"
 
 
 def load_keys(file: Path) -> Keys:

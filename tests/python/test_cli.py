@@ -451,7 +451,7 @@ def test_tidy_up_counts(cli: CommandLine) -> None:
 
 
 def test_the_api_is_listed(cli: CommandLine) -> None:
-    assert len(cli.json("api")) == 36
+    assert len(cli.json("api")) == 40
     told = cli("api", "job_claim")
     assert told.startswith("vcs.code_import_job_claim(p_hostname text")
     assert max(map(len, told.splitlines())) <= 80

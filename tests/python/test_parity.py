@@ -36,6 +36,8 @@ FRIENDLY = {
     "code_import_machine_set_quiescing": ("machine", "quiesce"),
     "code_import_machine_set_offline": ("machine", "offline"),
     "code_import_configure": ("settings", "set"),
+    "code_import_credential_new": ("credential", "add"),
+    "code_import_credential_delete": ("credential", "remove"),
 }
 
 RELATIONS = {
@@ -46,6 +48,7 @@ RELATIONS = {
     "code_import_event": models.Event,
     "code_import_result": models.Result,
     "code_import_log_file": models.LogFile,
+    "code_import_credential": models.Credential,
     "code_import_settings": models.Setting,
     "code_import_api": reading.ApiLine,
 }
@@ -55,6 +58,7 @@ TABLE_FUNCTIONS = {
     "code_import_job_finish_many": models.Finished,
     "code_import_job_update_heartbeats": models.JobDirective,
     "code_import_tidy_up": models.Tidied,
+    "code_import_credential_for_job": models.JobCredential,
 }
 
 SCHEDULED = {
@@ -130,7 +134,7 @@ def test_every_public_function_is_a_method_of_the_same_name_and_parameters(
         if not name.startswith("_")
     }
     functions = public_functions(conn)
-    assert len(functions) == 36
+    assert len(functions) == 40
     assert methods == functions
 
 
@@ -168,7 +172,8 @@ def test_every_sqlstate_has_a_class() -> None:
 @pytest.mark.parametrize(
     "cls",
     [*RELATIONS.values(), *TABLE_FUNCTIONS.values(), reading.ImportLine, reading.JobLine,
-     reading.MachineLine, reading.EventLine, reading.ResultLine, reading.ResultInFull],
+     reading.MachineLine, reading.EventLine, reading.ResultLine, reading.ResultInFull,
+     reading.CredentialLine],
     ids=lambda cls: cls.__name__,
 )  # fmt: skip
 def test_a_record_selects_the_fields_that_it_has(cls: Any) -> None:

@@ -15,6 +15,7 @@ from .base import (
     Command,
     Failure,
     Session,
+    key_file_option,
     pass_session,
     person_option,
 )
@@ -61,6 +62,7 @@ FOLLOWED = 1.0
     "--allow-host", "allow_hosts", metavar="HOST", multiple=True,
     help="Fetch from this host too, as host or host:port, whatever the policy says.",
 )  # fmt: skip
+@key_file_option
 @person_option
 @pass_session
 def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options: Any) -> None:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 from code_import.importers import Outcome
 from code_import.mirror import Lost, Store, read_head
+from code_import.redaction import clean
 from code_import.refs import BRANCHES, TAGS, Refs, parse_listing
 
 from .gittool import Git
-from .process import ToolFailed, ToolTooSlow, clean
+from .process import ToolFailed, ToolTooSlow
 from .publish import list_refs
 from .update import Cause, Ended, Update, conclude, configure, explain, find_mirror, is_up_to_date
 

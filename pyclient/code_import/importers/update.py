@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from code_import.importers import Outcome
 from code_import.mirror import ACCEPT_DELETIONS, STATE, BadTarget, Busy, Lost, Store, Superseded
 from code_import.policy import Forbidden
+from code_import.redaction import clean
 from code_import.refs import Refs, make_plan
 
-from .process import ToolFailed, ToolTooSlow, clean, gist
+from .process import ToolFailed, ToolTooSlow, gist
 from .publish import Publisher, link, list_refs
 
 if TYPE_CHECKING:

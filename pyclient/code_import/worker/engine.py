@@ -19,12 +19,13 @@ from code_import import reading
 from code_import.errors import CodeImportError, NotAllowed, NotYours, RunGone
 from code_import.importers import Source
 from code_import.policy import Policy
+from code_import.redaction import clean
 
 from .child import Order
 from .database import LEAST_PATIENCE, MOST_PATIENCE, Database, Settings, identity, settings
 from .listener import Listener
 from .lock import WorkerLock
-from .log import clean
+from .logins import Granted, grant
 from .runs import RunProcess, start_forkserver
 from .signals import Signals
 from .telling import give_back, tell
@@ -74,6 +75,8 @@ class Options:
     lock_folder: Path
     """Where this user's workers say that they work."""
     rcs_types: tuple[RcsType, ...]
+    key_file: Path
+    """The keys that open the logins of sources; need not be there while there are none."""
     command: str = "code-import worker"
     """What others are told that is at work here."""
     allow_hosts: tuple[str, ...] = ()
@@ -309,12 +312,18 @@ class Worker:
     def _start(self, assignment: Assignment) -> bool:
         assert self._context is not None
         logger.info("%s started: %s", _name(assignment), _source(assignment))
+        source = _source_of(assignment)
+        try:
+            granted = grant(self._database, assignment, source, self._options.key_file)
+        except RunGone:
+            logger.warning("%s had ended before it began", _name(assignment))
+            return True
         try:
             run = RunProcess(
                 assignment,
                 self._context,
                 self._selector,
-                self._order(assignment),
+                self._order(assignment, source, granted),
                 self._settings.log_file_limit,
                 lambda run, text: self._watcher.line(run.assignment, text),
             )
@@ -327,6 +336,8 @@ class Worker:
         self._beat_at = min(self._beat_at if self._runs else inf, now() + FIRST_BEAT)
         self._runs.append(run)
         self._watcher.started(assignment)
+        if granted.note:
+            run.write(granted.note)
         return True
 
     def _refresh_settings(self) -> None:
@@ -339,23 +350,20 @@ class Worker:
         self._settings_at = now()
         self._database.patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, self._settings.lease / 4))
 
-    def _order(self, assignment: Assignment) -> Order:
+    def _order(self, assignment: Assignment, source: Source, granted: Granted) -> Order:
         hosts = (host.strip() for host in self._settings.excluded_hosts.split(","))
         return Order(
             job_id=assignment.id,
             code_import_id=assignment.code_import_id,
             target=assignment.target,
-            source=Source(
-                rcs_type=assignment.rcs_type,
-                url=assignment.url,
-                cvs_root=assignment.cvs_root,
-                cvs_module=assignment.cvs_module,
-            ),
+            source=source,
             store=self._options.store,
             policy=Policy.load(
                 excluded_hosts=filter(None, hosts), allow_hosts=self._options.allow_hosts
             ),
             lease=self._settings.lease,
+            login=granted.login,
+            refusal=granted.refusal,
         )
 
     def _own_runs(self) -> list[Assignment]:
@@ -479,6 +487,15 @@ def one_line(err: Exception) -> str:
 
 def _name(assignment: Assignment) -> str:
     return f"run {assignment.id} of {assignment.target}"
+
+
+def _source_of(assignment: Assignment) -> Source:
+    return Source(
+        rcs_type=assignment.rcs_type,
+        url=assignment.url,
+        cvs_root=assignment.cvs_root,
+        cvs_module=assignment.cvs_module,
+    )
 
 
 def _source(assignment: Assignment) -> str:
