@@ -20,6 +20,9 @@ grant select on
     vcs.code_import_result,
     vcs.code_import_log_file,
     vcs.code_import_credential,
+    vcs.code_import_mirror,
+    vcs.code_import_ref_change,
+    vcs.code_import_held_ref,
     vcs.code_import_settings,
     vcs.code_import_api
 to code_import_reader, code_import_worker, code_import_operator;
@@ -28,7 +31,8 @@ grant execute on function
     vcs.code_import_job_get(bigint),
     vcs.code_import_job_is_overdue(vcs.code_import_job),
     vcs.code_import_job_reclaimable(),
-    vcs.code_import_job_next_due(text, text[])
+    vcs.code_import_job_next_due(text, text[]),
+    vcs.code_import_mirror_as_of(bigint, timestamptz)
 to code_import_reader, code_import_worker, code_import_operator;
 
 -- Workers run jobs; operators may do it for them, but are shown no secret.
@@ -39,6 +43,7 @@ grant execute on function
     vcs.code_import_job_update_heartbeat(bigint, text),
     vcs.code_import_job_update_heartbeats(bigint[], text[]),
     vcs.code_import_log_file_new(bigint, bytea),
+    vcs.code_import_mirror_report(bigint, jsonb, jsonb, boolean, text),
     vcs.code_import_job_finish(bigint, text, bigint),
     vcs.code_import_job_finish_many(bigint[], text[], bigint[]),
     vcs.code_import_job_release(bigint),
@@ -67,6 +72,10 @@ grant execute on function
     vcs.code_import_job_request(bigint, text),
     vcs.code_import_job_kill(bigint, text),
     vcs.code_import_job_schedule(bigint, bigint, integer, text),
+    vcs.code_import_mirror_accept(bigint, text, text[]),
+    vcs.code_import_mirror_keep(bigint, text, text[]),
+    vcs.code_import_mirror_set_maximum_loss(bigint, integer, text),
+    vcs.code_import_mirror_restore(bigint, jsonb, text),
     vcs.code_import_machine_new(text, text),
     vcs.code_import_machine_set_online(bigint, text, text),
     vcs.code_import_machine_set_quiescing(bigint, text, text),

@@ -28,7 +28,11 @@
 \ir install/migrate.sql
 \set migration 0009.looked-through-files
 \ir install/migrate.sql
-\set migration 0010.credentials
+\set migration 0010.mirrors
+\ir install/migrate.sql
+\set migration 0011.shorter-updates
+\ir install/migrate.sql
+\set migration 0012.credentials
 \ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
@@ -46,6 +50,10 @@
 \ir code_import_result/code_import_result.sql
 \ir code_import_event/code_import_event.sql
 \ir code_import_credential/code_import_credential.sql
+
+\ir code_import_mirror/code_import_mirror.sql
+\ir code_import_mirror/code_import_ref_change.sql
+\ir code_import_mirror/code_import_held_ref.sql
 
 -- Settings
 \ir settings/_setting.sql
@@ -113,6 +121,15 @@
 \ir code_import_credential/code_import_credential_replace.sql
 \ir code_import_credential/code_import_credential_delete.sql
 \ir code_import_credential/code_import_credential_for_job.sql
+
+-- What becomes of a mirror: told by its runs, decided by people
+\ir code_import_mirror/_mirror.sql
+\ir code_import_mirror/code_import_mirror_report.sql
+\ir code_import_mirror/code_import_mirror_accept.sql
+\ir code_import_mirror/code_import_mirror_keep.sql
+\ir code_import_mirror/code_import_mirror_set_maximum_loss.sql
+\ir code_import_mirror/code_import_mirror_as_of.sql
+\ir code_import_mirror/code_import_mirror_restore.sql
 
 -- Upkeep
 \ir upkeep/_partition.sql

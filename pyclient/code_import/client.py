@@ -15,15 +15,18 @@ from .models import (
     Event,
     Finished,
     FinishStatus,
+    HeldRef,
     Import,
     Job,
     JobCredential,
     JobDirective,
     Machine,
     MachineState,
+    Mirror,
     NewImport,
     OfflineReason,
     RcsType,
+    RefAsOf,
     Result,
     ReviewStatus,
     Setting,
@@ -631,6 +634,119 @@ class Client:
             JobCredential,
             f"select {JobCredential.columns} from vcs.code_import_credential_for_job(%s)",
             job_id,
+        )
+
+    # Mirrors
+
+    def mirror_report(
+        self,
+        job_id: int,
+        changes: Sequence[Mapping[str, Any]] | None = None,
+        held: Sequence[Mapping[str, Any]] | None = None,
+        is_verified: bool = False,
+        damage: str | None = None,
+    ) -> Mirror:
+        """Record what a running job of one's own has made of its mirror.
+
+        ``changes`` and ``held`` are mappings with ref, kind (new, updated, rewritten or deleted),
+        old and new; a change may carry the job_id of an earlier run that could not tell. ``held``
+        replaces what was held before, None leaves either. ``is_verified`` says that all of the
+        mirror was read, and ``damage`` what was wrong.
+
+        Returns it. Raises NotYours, WrongState, RunGone.
+        """
+        return fetch_one(
+            self._conn,
+            Mirror,
+            f"select {Mirror.columns} from vcs.code_import_mirror_report(%s, %s, %s, %s, %s)",
+            job_id,
+            None if changes is None else jsonb(list(changes)),
+            None if held is None else jsonb(list(held)),
+            is_verified,
+            damage,
+        )
+
+    def mirror_accept(
+        self, code_import_id: int, person: str, refs: Sequence[str] | None = None
+    ) -> list[HeldRef]:
+        """Let held changes be published by the next run, which is requested.
+
+        ``refs`` names some of them by their full names, None is all. What the source changes once
+        more is held again. Returns them. Raises NotFound, WrongState.
+        """
+        return fetch_all(
+            self._conn,
+            HeldRef,
+            f"select {HeldRef.columns} from vcs.code_import_mirror_accept(%s, %s, %s::text[])",
+            code_import_id,
+            person,
+            refs if refs is None else list(refs),
+        )
+
+    def mirror_keep(
+        self, code_import_id: int, person: str, refs: Sequence[str] | None = None
+    ) -> list[HeldRef]:
+        """Let a mirror keep the refs whose changes are held; a run is requested.
+
+        ``refs`` names some of them by their full names, None is all. Runs count as successes again,
+        whatever the source makes of these refs, until they are accepted. Returns them.
+
+        Raises NotFound, WrongState.
+        """
+        return fetch_all(
+            self._conn,
+            HeldRef,
+            f"select {HeldRef.columns} from vcs.code_import_mirror_keep(%s, %s, %s::text[])",
+            code_import_id,
+            person,
+            refs if refs is None else list(refs),
+        )
+
+    def mirror_set_maximum_loss(
+        self, code_import_id: int, percent: int | None, person: str
+    ) -> Mirror:
+        """Set how many percent of a mirror one run may lose unasked; None is what the setting says.
+
+        Returns the mirror. Raises NotFound.
+        """
+        return fetch_one(
+            self._conn,
+            Mirror,
+            f"select {Mirror.columns}"
+            " from vcs.code_import_mirror_set_maximum_loss(%s, %s::integer, %s)",
+            code_import_id,
+            percent,
+            person,
+        )
+
+    def mirror_as_of(self, code_import_id: int, date: datetime) -> list[RefAsOf]:
+        """Return what a mirror's refs were at a date, as far as they differ now.
+
+        Raises NotFound.
+        """
+        return fetch_all(
+            self._conn,
+            RefAsOf,
+            f"select {RefAsOf.columns} from vcs.code_import_mirror_as_of(%s, %s)",
+            code_import_id,
+            date,
+        )
+
+    def mirror_restore(
+        self, code_import_id: int, changes: Sequence[Mapping[str, Any]], person: str
+    ) -> Import:
+        """Record that a person restores refs of a mirror, and suspend its import.
+
+        Needs an import that does not run. Restore the refs on disk before this transaction ends:
+        until then no run can start. Returns the import. Raises NotFound, AlreadyRunning.
+        """
+        return fetch_one(
+            self._conn,
+            Import,
+            f"select {Import.columns} from vcs.code_import_mirror_restore(%s, %s, %s)",
+            code_import_id,
+            jsonb(list(changes)),
+            person,
         )
 
     # The rest

@@ -7,7 +7,8 @@ A store is a folder of bare git repositories, ``<target>.git``, and a folder ``.
     stage/<import>.<job>/   where a run builds what it will publish
     work/<import>/          what a conversion needs to go on from, held by the run that goes on
     aside/<import>.git      a mirror that had to make room, until its own import's next run
-    damaged/<import>.<job>  a mirror that was replaced by a fresh one
+    damaged/<import>.<job>  a mirror that was replaced by a fresh one, for a while
+    journal/<import>        what was made of a mirror, until the database has been told
     home/                   the empty home directory of all tools
 
 A mirror knows whose it is, and the highest job id that changed it (``code-import.json``). Job ids
@@ -27,7 +28,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
 PRIVATE = ".code-import"
 STATE = "code-import.json"
-ACCEPT_DELETIONS = "accept-deletions"
-"""A file of this name in a mirror says that a person wants the held deletions published."""
 
 LOCK_WAIT = 300.0
 """Seconds that a run waits for another one to leave a mirror."""
@@ -72,14 +71,18 @@ class Lost(Exception):
 class State:
     """What a mirror remembers of itself.
 
-    ``fingerprint`` is that of the refs which were published, ``seal`` that of the files which they
-    were left in. Both are None while a run publishes, and stay so when it dies on the way.
+    ``fingerprint`` is that of the source's refs which it was brought in line with, ``seal`` that of
+    its files then. Both are None while a run publishes, and stay so when it dies on the way.
+    ``kept`` says since when old refs are kept, by the run that has kept them.
     """
 
     code_import_id: int
     job_id: int
     fingerprint: str | None = None
     seal: str | None = None
+    damage: str | None = None
+    """What was wrong when all of it was read; it is to be replaced."""
+    kept: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class Workspace:
 
     def remember(self, known: Mapping[str, Any]) -> None:
         """Write it so that it is there as a whole, also after a power cut."""
-        _write(self.folder / _MEMORY, json.dumps(known) + "\n")
+        write_whole(self.folder / _MEMORY, json.dumps(known) + "\n")
 
     def clear(self) -> None:
         """Throw everything away, what it remembers first."""
@@ -165,13 +168,21 @@ class Mirror:
 
     def begin(self) -> None:
         """Remember this run, and that the mirror is being changed."""
-        write_state(self.path, State(self.code_import_id, self.job_id))
+        self._remember()
 
-    def finish(self, fingerprint: str) -> None:
-        """Remember what has been published and seal the files."""
-        write_state(
-            self.path, State(self.code_import_id, self.job_id, fingerprint, seal(self.path))
-        )
+    def finish(self, fingerprint: str, kept: Mapping[str, float] | None = None) -> None:
+        """Remember what it was brought in line with, and seal the files."""
+        known = {} if kept is None else {"kept": kept}
+        self._remember(fingerprint=fingerprint, seal=seal(self.path), **known)
+
+    def condemn(self, damage: str) -> None:
+        """Remember that it is damaged, so that a run replaces it."""
+        self._remember(damage=damage)
+
+    def _remember(self, **known: Any) -> None:
+        old = self.state()
+        kept = {"kept": old.kept} if old else {}
+        write_state(self.path, State(self.code_import_id, self.job_id, **{**kept, **known}))
 
     def clear_litter(self) -> None:
         """Remove locks and half-written files of tools that were killed.
@@ -185,9 +196,6 @@ class Mirror:
             for name in list(filter(_LITTER.fullmatch, folders)):
                 folders.remove(name)
                 shutil.rmtree(Path(folder, name), ignore_errors=True)
-
-    def accepts_deletions(self) -> bool:
-        return (self.path / ACCEPT_DELETIONS).exists()
 
 
 class Store:
@@ -318,6 +326,10 @@ class Store:
         self._remember(mirror)
         _rename(stage.repository, mirror.path, self.root)
 
+    def journal(self, code_import_id: int) -> Path:
+        """Return the file of the journal of an import's mirror."""
+        return self._folder("journal", 0o700) / str(code_import_id)
+
     def put_away(self, mirror: Mirror) -> Path:
         """Move a damaged mirror out of the way of the one that replaces it. Returns where it is."""
         place = _free(self._folder("damaged"), f"{mirror.code_import_id}.{mirror.job_id}")
@@ -387,7 +399,7 @@ class Store:
         targets = list(dict.fromkeys([self._target(mirror.path), *former]))
         if self._recall(mirror.code_import_id) != targets:
             path = self._folder("by-id") / str(mirror.code_import_id)
-            _write(path, "".join(f"{target}\n" for target in targets))
+            write_whole(path, "".join(f"{target}\n" for target in targets))
 
     def _recall(self, code_import_id: int) -> list[str]:
         """Where the mirror of an import was put; while it is moved, also where it was before."""
@@ -438,7 +450,7 @@ def read_state(mirror: Path) -> State | None:
 
 def write_state(mirror: Path, state: State) -> None:
     """Write it so that it is there as a whole, also after a power cut."""
-    _write(mirror / STATE, json.dumps(asdict(state)) + "\n")
+    write_whole(mirror / STATE, json.dumps(asdict(state)) + "\n")
 
 
 def seal(mirror: Path) -> str:
@@ -558,7 +570,8 @@ def _free(folder: Path, name: str) -> Path:
     return place
 
 
-def _write(file: Path, text: str) -> None:
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that the old or the new text is there, also after a power cut."""
     new = file.with_name(f"{file.name}.new")
     with new.open("w") as out:
         out.write(text)

@@ -305,3 +305,87 @@ class Tidied:
     rows_astray: int
     """In a partition for times that have none: something is wrong."""
     machines: int
+
+
+RefChangeKind = Literal["new", "updated", "rewritten", "deleted", "restored"]
+HeldDecision = Literal["accept", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """The mirror of an import, by what its runs have told."""
+
+    columns: ClassVar[LiteralString] = (
+        "code_import_id, target, maximum_loss_percent, refs_held, job_id, date_verified, damage,"
+        " date_verification_due"
+    )
+
+    code_import_id: int
+    target: str
+    maximum_loss_percent: int
+    """A run that would lose more of the branches, the tags or the commits holds it back."""
+    refs_held: int
+    """Changes at the source that are held back."""
+    job_id: int | None
+    """The newest run that has told of a change of refs."""
+    date_verified: datetime | None
+    """When all objects were read and checked last."""
+    damage: str | None
+    """What was wrong then."""
+    date_verification_due: datetime | None
+    """From when on a run reads and checks all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """What has become of one ref of a mirror."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, job_id, kind, ref, old_value, new_value"
+    )
+
+    id: int
+    date_created: datetime
+    code_import_id: int
+    job_id: int | None
+    """The run that published it; None when a person restored it."""
+    kind: RefChangeKind
+    ref: str
+    r"""Its full name, or ``HEAD``. A byte that is not UTF-8 is written ``\xff``."""
+    old_value: str | None
+    new_value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldRef:
+    """A change at the source that is held back until a person decides."""
+
+    columns: ClassVar[LiteralString] = (
+        "code_import_id, ref, kind, old_value, new_value, date_held, job_id, decision, person,"
+        " date_decided"
+    )
+
+    code_import_id: int
+    ref: str
+    kind: RefChangeKind
+    old_value: str | None
+    """What the mirror has."""
+    new_value: str | None
+    """What the source has; None when it is gone there."""
+    date_held: datetime
+    job_id: int
+    """The run that held it back first."""
+    decision: HeldDecision | None
+    person: str | None
+    date_decided: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefAsOf:
+    """A ref that was something else at a date; None where it was, or is, not there."""
+
+    columns: ClassVar[LiteralString] = "ref, value_then, value_now"
+
+    ref: str
+    value_then: str | None
+    value_now: str | None

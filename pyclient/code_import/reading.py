@@ -15,12 +15,15 @@ from .models import (
     Credential,
     Event,
     EventType,
+    HeldRef,
     Import,
     JobState,
     LogFile,
     Machine,
     MachineState,
+    Mirror,
     RcsType,
+    RefChange,
     ResultStatus,
     ReviewStatus,
     Setting,
@@ -313,12 +316,14 @@ def imports(
     statuses: Sequence[ReviewStatus] | None = None,
     rcs_types: Sequence[RcsType] | None = None,
     owner: str | None = None,
+    url: str | None = None,
     text: str | None = None,
     after: str = "",
     limit: int = 50,
 ) -> list[ImportLine]:
-    """Return imports by target: of any of these statuses and types, with ``text`` in their target
-    or url. ``after`` is the target before this page."""
+    """Return imports by target: of any of these statuses and types, registered with this ``url``
+    letter for letter, with ``text`` in their target or url. ``after`` is the target before this
+    page."""
     return fetch_listing(
         conn,
         ImportLine,
@@ -327,6 +332,7 @@ def imports(
         where (%(statuses)s::text[] is null or imp.review_status = any (%(statuses)s::text[]))
           and (%(rcs_types)s::text[] is null or imp.rcs_type = any (%(rcs_types)s::text[]))
           and (%(owner)s::text is null or imp.owner = %(owner)s::text)
+          and (%(url)s::text is null or imp.url = %(url)s::text)
           and (%(text)s::text is null
                or strpos(lower(imp.target), lower(%(text)s::text)) > 0
                or strpos(lower(imp.url), lower(%(text)s::text)) > 0)
@@ -337,6 +343,7 @@ def imports(
         statuses=_array(statuses),
         rcs_types=_array(rcs_types),
         owner=owner,
+        url=url,
         text=text,
         after=after,
         limit=limit,
@@ -551,17 +558,27 @@ def results(
     limit: int = 50,
 ) -> list[ResultLine]:
     """Return results, newest first. ``before`` is the id of the result before this page."""
+    # A machine's are one range of its index, asked for as such: with an equality the planner would
+    # rather walk past the results of all others, not knowing how few one machine has.
+    of_machine: LiteralString = """
+          and record.machine_id >= %(machine_id)s::bigint
+          and (record.machine_id, record.id)
+              <= (%(machine_id)s::bigint, coalesce(%(before)s::bigint - 1, 9223372036854775807))
+        order by record.machine_id desc, record.id desc
+    """
+    of_all: LiteralString = """
+          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
+        order by record.id desc
+    """
     return fetch_listing(
         conn,
         ResultLine,
         f"select {ResultLine.columns} {_RESULTS}"
-        """
+        f"""
         where (%(code_import_id)s::bigint is null
                or record.code_import_id = %(code_import_id)s::bigint)
-          and (%(machine_id)s::bigint is null or record.machine_id = %(machine_id)s::bigint)
           and (%(statuses)s::text[] is null or record.status = any (%(statuses)s::text[]))
-          and (%(before)s::bigint is null or record.id < %(before)s::bigint)
-        order by record.id desc
+          {of_all if machine_id is None else of_machine}
         limit %(limit)s
         """,
         code_import_id=code_import_id,
@@ -633,3 +650,88 @@ def as_id(name: str) -> int | None:
 
 def _array(values: Sequence[Value] | None) -> list[Value] | None:
     return None if values is None else list(values)
+
+
+def mirrors(
+    conn: Connection[Any],
+    *,
+    held: bool = False,
+    damaged: bool = False,
+    after: str = "",
+    limit: int = 50,
+) -> list[Mirror]:
+    """Return mirrors by target: all, those of which something is held, or that were damaged."""
+    return fetch_listing(
+        conn,
+        Mirror,
+        f"""
+        select {Mirror.columns}
+        from vcs.code_import_mirror as mirror
+        where mirror.target > %(after)s::text
+          and (not %(held)s or mirror.code_import_id in (
+              select held.code_import_id from vcs.code_import_held_ref as held))
+          and (not %(damaged)s or mirror.damage is not null)
+        order by mirror.target
+        limit %(limit)s
+        """,
+        held=held,
+        damaged=damaged,
+        after=after,
+        limit=limit,
+    )
+
+
+def ref_changes(
+    conn: Connection[Any],
+    code_import_id: int,
+    *,
+    ref: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[RefChange]:
+    """Return what has become of the refs of a mirror, newest first; ``before`` is an id."""
+    return fetch_listing(
+        conn,
+        RefChange,
+        f"""
+        select {RefChange.columns}
+        from vcs.code_import_ref_change as change
+        where change.code_import_id = %(code_import_id)s::bigint
+          and (%(ref)s::text is null or change.ref = %(ref)s::text)
+          and (%(before)s::bigint is null or change.id < %(before)s::bigint)
+        order by change.id desc
+        limit %(limit)s
+        """,
+        code_import_id=code_import_id,
+        ref=ref,
+        before=before,
+        limit=limit,
+    )
+
+
+def held_refs(conn: Connection[Any], code_import_id: int) -> list[HeldRef]:
+    """Return what a mirror holds back, by name."""
+    return fetch_all(
+        conn,
+        HeldRef,
+        f"select {HeldRef.columns} from vcs.code_import_held_ref"
+        " where code_import_id = %s order by ref",
+        code_import_id,
+    )
+
+
+def instant(conn: Connection[Any], words: str) -> datetime:
+    """Return the time that some words mean to the database. Raises psycopg.DataError."""
+    when: datetime = fetch_value(conn, "select %s::timestamptz", words)
+    return when
+
+
+def seconds(conn: Connection[Any], setting: str) -> float:
+    """Return a setting that is an interval, in seconds."""
+    value: float = fetch_value(
+        conn,
+        "select extract(epoch from value::interval)::float8 from vcs.code_import_settings"
+        " where name = %s",
+        setting,
+    )
+    return value

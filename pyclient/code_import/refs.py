@@ -3,7 +3,7 @@
 A mirror has the branches and the tags of its source, and its HEAD. It has no other refs: a clone of
 the source gets none of them either, and on some hosts ``refs/pull`` and its like outnumber the
 branches by far. What a branch or a tag was before it was rewritten or deleted stays in the mirror
-under ``refs/keep/<job id>/``, which it shows to nobody.
+under ``refs/keep/<job id>/``, which it shows to nobody, for as long as the journal is kept.
 
 Names are ``str`` with surrogate escapes: git allows any bytes.
 """
@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 KEEP = "refs/keep/"
 
-FEW_DELETIONS = 10
-"""So many branches, or tags, may go at once from any mirror without a question."""
+FEW_REFS = 10
+"""So many branches, or tags, may go at once from any mirror that may lose something at all."""
+FEW_COMMITS = 100
+"""So many commits may be lost at once from any mirror that may lose something at all."""
 
 Kind = Literal["new", "updated", "rewritten", "deleted"]
 
@@ -66,11 +68,42 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """What people have decided about one mirror."""
+
+    maximum_loss_percent: int = 50
+    """A run that would lose more of the branches, the tags or the commits holds it back."""
+    accepted: Mapping[str, str | None] = field(default_factory=dict)
+    """Changes that were held and may be published: the new value by the ref's name."""
+    kept: frozenset[str] = frozenset()
+    """Refs that stay as they are in the mirror, whatever the source loses of them."""
+
+    def decides(self, change: Change) -> bool:
+        """Whether a person has spoken about this very change."""
+        return change.name in self.kept or self.accepts(change)
+
+    def accepts(self, change: Change) -> bool:
+        return change.name in self.accepted and self.accepted[change.name] == change.new
+
+
+class History(Protocol):
+    """What is asked about commits, old ones of the mirror and new ones of its source."""
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether ``new`` has all of the history of ``old``."""
+
+    def count_lost(self, old: Iterable[str], still: Iterable[str]) -> int:
+        """How many commits can be reached from ``old``, and from nothing in ``still``."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The changes to publish, and those that are held back until a person has looked."""
+    """The changes to publish, and those that are not: ``held`` ones until a person has looked,
+    ``kept`` ones because a person wants it so."""
 
     changes: Sequence[Change]
     held: Sequence[Change] = ()
+    kept: Sequence[Change] = ()
 
     def of(self, *kinds: Kind) -> list[Change]:
         return [change for change in self.changes if change.kind in kinds]
@@ -121,60 +154,85 @@ def _branch_at(values: Mapping[str, str], head: str | None) -> str | None:
 
 
 def make_plan(
-    old: Mapping[str, str],
-    new: Mapping[str, str],
-    is_ancestor: Callable[[str, str], bool],
-    *,
-    accept_deletions: bool = False,
+    old: Mapping[str, str], new: Mapping[str, str], history: History, terms: Terms
 ) -> Plan:
     """Compare what a mirror has with what its source has, and decide what to publish.
 
-    Deletions are held back when there are so many that they look like an accident or an attack:
-    the last branch, or more than half of the branches or of the tags and more than
-    ``FEW_DELETIONS`` (a ref whose value goes on under another name is not counted). Tidying up
-    after merges stays below that; a host that answers with an empty or somebody else's repository
-    does not. New refs that cannot be beside a held one are held too. ``accept_deletions`` says
-    that a person has looked; even then, a mirror is never emptied.
+    Changes are held back when they would lose so much that they look like an accident or an
+    attack: the last branch; more than ``maximum_loss_percent`` of the branches, or of the tags, and
+    more than ``FEW_REFS`` (a ref whose value goes on under another name is not counted); or more
+    than that of the commits, and more than ``FEW_COMMITS``. Tidying up after merges stays below
+    that; a host that answers with an empty or somebody else's repository does not, nor does a
+    history that was written anew. New refs that cannot be beside a held one are held too. What
+    people have decided comes first; but a mirror is never emptied.
     """
-    changes = [_change(name, old.get(name), new.get(name), is_ancestor) for name in {**old, **new}]
+    changes = [_change(name, old.get(name), new.get(name), history) for name in {**old, **new}]
     changes = [change for change in changes if change.old != change.new]
-    gone = [change for change in changes if change.kind == "deleted"]
-    held = [] if accept_deletions and new else _too_many(old, new, gone)
-    if held:
-        held += _in_the_way(held, changes)
-    refused = {change.name for change in held}
-    return Plan([change for change in changes if change.name not in refused], held)
+    losses = [change for change in changes if change.kind in ("deleted", "rewritten")]
+    open_losses = [change for change in losses if not terms.decides(change)]
+    if not new:
+        held = [change for change in losses if change.name not in terms.kept]
+    else:
+        held = _too_many(old, new, open_losses, terms)
+        rest = [change for change in open_losses if change not in held]
+        held += _too_much(old, new, rest, history, terms)
+    kept = [change for change in losses if change.name in terms.kept]
+    held += _in_the_way([*held, *kept], changes)
+    refused = {change.name for change in [*held, *kept]}
+    return Plan([change for change in changes if change.name not in refused], held, kept)
 
 
-def _change(
-    name: str, old: str | None, new: str | None, is_ancestor: Callable[[str, str], bool]
-) -> Change:
+def _change(name: str, old: str | None, new: str | None, history: History) -> Change:
     if new is None:
         return Change(name, old, None, "deleted")
     if old is None:
         return Change(name, None, new, "new")
     if old == new:
         return Change(name, old, new, "updated")
-    grows = name.startswith(BRANCHES) and is_ancestor(old, new)
+    grows = name.startswith(BRANCHES) and history.is_ancestor(old, new)
     return Change(name, old, new, "updated" if grows else "rewritten")
 
 
 def _too_many(
-    old: Mapping[str, str], new: Mapping[str, str], gone: Iterable[Change]
+    old: Mapping[str, str], new: Mapping[str, str], losses: Iterable[Change], terms: Terms
 ) -> list[Change]:
-    if not new:
-        return list(gone)
+    """The deletions of branches and of tags, each of them if they are too many."""
     still_there = set(new.values())
     held: list[Change] = []
     for prefix in (BRANCHES, TAGS):
-        going = [change for change in gone if change.name.startswith(prefix)]
+        going = [each for each in losses if each.kind == "deleted" and each.name.startswith(prefix)]
         lost = sum(change.old not in still_there for change in going)
         before = sum(name.startswith(prefix) for name in old)
         after = sum(name.startswith(prefix) for name in new)
-        many = lost > FEW_DELETIONS and lost * 2 > before
-        if many or (prefix == BRANCHES and going and not after):
+        is_last = prefix == BRANCHES and going and not after
+        if is_last or _is_beyond(lost, before, FEW_REFS, terms):
             held += going
     return held
+
+
+def _too_much(
+    old: Mapping[str, str],
+    new: Mapping[str, str],
+    losses: Sequence[Change],
+    history: History,
+    terms: Terms,
+) -> list[Change]:
+    """Whatever loses commits, if it loses too many of them."""
+    if not losses or terms.maximum_loss_percent == 100:
+        return []
+    lost = history.count_lost([str(change.old) for change in losses], new.values())
+    if lost <= _few(FEW_COMMITS, terms):
+        return []
+    before = history.count_lost(old.values(), ())
+    return list(losses) if _is_beyond(lost, before, FEW_COMMITS, terms) else []
+
+
+def _is_beyond(lost: int, before: int, few: int, terms: Terms) -> bool:
+    return lost > _few(few, terms) and lost * 100 > before * terms.maximum_loss_percent
+
+
+def _few(few: int, terms: Terms) -> int:
+    return few if terms.maximum_loss_percent else 0
 
 
 def _in_the_way(held: Iterable[Change], changes: Iterable[Change]) -> list[Change]:

@@ -18,11 +18,22 @@ begin
     where schedule.code_import_id = p_code_import_id
     for no key update;
     if not found then
-        perform vcs._refuse(
-            'IJ404', 'code_import', format('code import %s does not exist', p_code_import_id)
-        );
+        perform vcs._refuse_import_gone(p_code_import_id);
     end if;
     return v_schedule;
+end;
+$$;
+
+create or replace function vcs._refuse_import_gone(p_code_import_id bigint)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform vcs._refuse(
+        'IJ404', 'code_import', format('code import %s does not exist', p_code_import_id)
+    );
 end;
 $$;
 

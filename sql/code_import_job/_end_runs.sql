@@ -1,13 +1,12 @@
--- What follows a run, however many end at once. Callers have locked the rows and judged them. A few
--- statements for all of them, so that a hundred cost little more than one.
+-- What follows a run, however many end at once. A few statements for all of them, so that a hundred
+-- cost little more than one.
 
--- End runs, given as their locked rows, each with the status and log file at its place; say what
--- became of each, in the same order. Without places, they are at the same ones.
+-- End runs by their jobs, each with its status and log file, and say what became of them. What is no
+-- run, or not the caller's to end, or was changed by another before it was locked, is left as it is.
 create or replace function vcs._end_runs(
-    p_runs         vcs._code_import_schedule[],
+    p_job_ids      bigint[],
     p_statuses     text[],
-    p_log_file_ids bigint[]  default null,
-    p_places       integer[] default null
+    p_log_file_ids bigint[] default null
 )
 returns vcs._ended_run[]
 language plpgsql
@@ -15,41 +14,29 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_places integer[] := coalesce(p_places, array(select generate_subscripts(p_runs, 1)));
-    v_ended  vcs._ended_run[] := vcs._ended_runs(p_runs, p_statuses, p_log_file_ids, v_places);
-    v_next   record := vcs._schedule_next(v_ended);
+    v_written record := vcs._write_ends(vcs._ended_runs(p_job_ids, p_statuses, p_log_file_ids));
 begin
-    if v_next.is_told then
-        perform vcs._tell_ends(v_ended);
+    if v_written.is_told then
+        perform vcs._tell_ends(v_written.ended);
     end if;
-    -- Filed by the clock: however old this transaction is, nothing comes to lie among what tidy-up
-    -- has looked through.
-    insert into vcs._code_import_result (
-        id, date_filed, date_created, code_import_id, machine_id, job_id, start_event_id,
-        log_file_id, date_job_started, result_number, status, requesting_user, log_excerpt
-    )
-    select
-        run.result_id, greatest(run.date_ended, clock_timestamp()), run.date_ended,
-        run.code_import_id, run.machine_id, run.job_id, run.start_event_id, run.log_file_id,
-        run.date_started, run.result_number, run.status, run.requesting_user,
-        coalesce(run.logtail, '')
-    from unnest(v_ended) as run;
-    if v_next.has_logtail then
+    if v_written.has_logtail then
         delete from vcs._code_import_logtail as tail
-        using unnest(v_ended) as run
+        using unnest(v_written.ended) as run
         where tail.job_id = run.job_id;
     end if;
-    if v_next.is_due then
+    if v_written.is_due then
         perform vcs._wake_workers();
     end if;
-    return v_ended;
+    return v_written.ended;
 end;
 $$;
 
--- Each import gets its next job, or stays without one. Say whether one of them is due already, and
--- whether one of the runs has events besides its finish, or a log tail.
-create or replace function vcs._schedule_next(
+-- Of each row that is as it was read: the import gets its next job, or stays without one, and the run
+-- its result. Say which, and whether one of the jobs is due already, and whether one of the runs has
+-- events besides its finish, or a log tail.
+create or replace function vcs._write_ends(
     p_ended vcs._ended_run[],
+    out ended       vcs._ended_run[],
     out is_due      boolean,
     out is_told     boolean,
     out has_logtail boolean
@@ -59,7 +46,7 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    with scheduled as (
+    with written as (
         update vcs._code_import_schedule as schedule
         set job_id = run.next_job_id,
             date_created = case when run.next_due is not null then run.date_ended end,
@@ -80,22 +67,38 @@ begin
             start_event_id = null,
             ordering = null,
             is_pinned = false,
-            result_count = schedule.result_count + 1,
+            result_count = run.result_number,
             is_due_after_run = false,
             kill_requested_by = null,
             again_requested_by = null
         from unnest(p_ended) as run
         where schedule.code_import_id = run.code_import_id
-        returning
-            run.next_due <= now() as is_due,
-            run.logtail is not null as has_logtail,
-            num_nonnulls(
-                run.reclaim_event_id, run.publish_event_id, run.modify_event_id
-            ) > 0 as is_told
+          and schedule.xmin = run.version
+        returning run.*
+    ),
+    -- Filed by the clock: however old this transaction is, nothing comes to lie among what tidy-up
+    -- has looked through.
+    filed as (
+        insert into vcs._code_import_result (
+            id, date_filed, date_created, code_import_id, machine_id, job_id, start_event_id,
+            log_file_id, date_job_started, result_number, status, requesting_user, log_excerpt
+        )
+        select
+            run.result_id, greatest(run.date_ended, clock_timestamp()), run.date_ended,
+            run.code_import_id, run.machine_id, run.job_id, run.start_event_id, run.log_file_id,
+            run.date_started, run.result_number, run.status, run.requesting_user,
+            coalesce(run.logtail, '')
+        from written as run
     )
-    select bool_or(scheduled.is_due), bool_or(scheduled.is_told), bool_or(scheduled.has_logtail)
-    into is_due, is_told, has_logtail
-    from scheduled;
+    select
+        coalesce(array_agg(run::vcs._ended_run), '{}'),
+        bool_or(run.next_due <= now()),
+        bool_or(
+            num_nonnulls(run.reclaim_event_id, run.publish_event_id, run.modify_event_id) > 0
+        ),
+        bool_or(run.logtail is not null)
+    into ended, is_due, is_told, has_logtail
+    from written as run;
 end;
 $$;
 

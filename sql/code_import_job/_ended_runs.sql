@@ -4,13 +4,13 @@
 -- afresh; what is neither leaves them. The next date keeps the beat of the due dates, with at
 -- least half a wait of rest after a late start.
 
--- Of each run, given as its locked row, with the status and log file at its place. No heartbeat can
--- change the log's newest lines any more: they are read here.
+-- Of each that is a run whose end the caller may tell: whoever reclaims has judged that already. The
+-- rows are not locked, which would be written to the WAL, but known by their version.
+-- In the order of imports, in which they are to be written.
 create or replace function vcs._ended_runs(
-    p_runs         vcs._code_import_schedule[],
+    p_job_ids      bigint[],
     p_statuses     text[],
-    p_log_file_ids bigint[],
-    p_places       integer[]
+    p_log_file_ids bigint[]
 )
 returns vcs._ended_run[]
 language plpgsql
@@ -20,12 +20,21 @@ as $$
 begin
     -- What is asked of the settings by name is asked only when it counts.
     return array(
-        with ended as materialized (
+        with ended as (
             select
-                run.*,
-                p_statuses[p_places[run.ordinality]] as status,
-                p_log_file_ids[p_places[run.ordinality]] as log_file_id
-            from unnest(p_runs) with ordinality as run
+                run.*, run.xmin as version, given.place, given.status, given.log_file_id
+            from unnest(p_job_ids, p_statuses, p_log_file_ids)
+                with ordinality as given (job_id, status, log_file_id, place)
+            join vcs._code_import_schedule as run on run.job_id = given.job_id
+            left join vcs._code_import_machine as machine on machine.id = run.machine_id
+            -- It runs, said so that these are looked for by their ids, not among all that run.
+            where run.date_started is not null
+              and (
+                  given.status = 'reclaimed'
+                  or machine.owner_role is null
+                  or machine.owner_role = session_user
+                  or vcs._is_operator()
+              )
         ),
         counted as materialized (
             select
@@ -76,7 +85,7 @@ begin
                 end as wait
             from counted as run
         ),
-        dated as materialized (
+        dated as (
             select
                 run.*,
                 case
@@ -118,11 +127,13 @@ begin
             run.requesting_user,
             run.again_requested_by,
             tail.logtail,
-            run.result_count + 1
+            run.result_count + 1,
+            run.place,
+            run.version
         )::vcs._ended_run
         from dated as run
         left join vcs._code_import_logtail as tail on tail.job_id = run.job_id
-        order by run.ordinality
+        order by run.code_import_id
     );
 end;
 $$;

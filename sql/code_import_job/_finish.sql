@@ -1,15 +1,13 @@
 -- Judging a finish. The one that finishes a run is told of its result; a retry of it is told
 -- the same; anything else is refused, by name.
 
--- End those of the runs that may end as asked, and say what became of them. Each has its place
--- among those given.
+-- End those of the runs that may end as asked, and say what became of them.
 create or replace function vcs._finish_runs(
     p_job_ids      bigint[],
     p_statuses     text[],
-    p_log_file_ids bigint[],
-    out places integer[],
-    out ended  vcs._ended_run[]
+    p_log_file_ids bigint[]
 )
+returns vcs._ended_run[]
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
@@ -17,7 +15,7 @@ as $$
 declare
     v_known   text[] := vcs._finish_statuses();
     v_job_ids bigint[] := p_job_ids;
-    v_own     record;
+    v_ended   vcs._ended_run[];
 begin
     if not p_statuses <@ v_known or array_remove(p_log_file_ids, null) <> '{}' then
         v_job_ids := array(
@@ -34,11 +32,12 @@ begin
             order by given.place
         );
     end if;
-    v_own := vcs._lock_own_runs(v_job_ids);
-    if v_own.runs is not null then
-        places := v_own.places;
-        ended := vcs._end_runs(v_own.runs, p_statuses, p_log_file_ids, v_own.places);
+    v_ended := vcs._end_runs(v_job_ids, p_statuses, p_log_file_ids);
+    if cardinality(v_ended) < cardinality(p_job_ids) then
+        perform vcs._lock_jobs(v_job_ids);
+        v_ended := v_ended || vcs._end_runs(v_job_ids, p_statuses, p_log_file_ids);
     end if;
+    return v_ended;
 end;
 $$;
 

@@ -25,35 +25,18 @@ begin
 end;
 $$;
 
--- Lock the jobs that are there, and return those that run on machines the caller may act for, each
--- with its place among those given. What only waits is locked as well: on an old snapshot that fails
--- for a run which has started since.
-create or replace function vcs._lock_own_runs(
-    p_job_ids bigint[],
-    out runs   vcs._code_import_schedule[],
-    out places integer[]
-)
+-- Lock the jobs that are there, also those that only wait: on an old snapshot that fails for a run
+-- which has started since.
+create or replace function vcs._lock_jobs(p_job_ids bigint[])
+returns void
 language plpgsql
 volatile
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    with locked as materialized (
-        select schedule, given.place
-        from unnest(p_job_ids) with ordinality as given (job_id, place)
-        join vcs._code_import_schedule as schedule on schedule.job_id = given.job_id
-        order by schedule.code_import_id
-        for no key update of schedule
-    )
-    select array_agg(locked.schedule), array_agg(locked.place::integer)
-    into runs, places
-    from locked
-    left join vcs._code_import_machine as machine on machine.id = (locked.schedule).machine_id
-    where (locked.schedule).state = 'running'
-      and (
-          machine.owner_role is null
-          or machine.owner_role = session_user
-          or vcs._is_operator()
-      );
+    perform from vcs._code_import_schedule as schedule
+    where schedule.job_id = any (p_job_ids)
+    order by schedule.code_import_id
+    for no key update;
 end;
 $$;

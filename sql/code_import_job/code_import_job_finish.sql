@@ -14,11 +14,13 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    v_finish  record := vcs._finish_runs(array[p_job_id], array[p_status], array[p_log_file_id]);
+    v_ended   vcs._ended_run[] := vcs._finish_runs(
+        array[p_job_id], array[p_status], array[p_log_file_id]
+    );
     v_refusal record;
 begin
-    if v_finish.ended is not null then
-        return vcs._result_of(v_finish.ended[1]);
+    if cardinality(v_ended) > 0 then
+        return vcs._result_of(v_ended[1]);
     elsif p_job_id is null then
         perform vcs._refuse_null('code_import_job', 'job_id');
     end if;

@@ -14,25 +14,18 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    -- Places count from 1, whatever bounds and dimensions an array came with.
-    v_statuses     text[] := array(select unnest(p_statuses));
     v_log_file_ids bigint[] := case
         when p_log_file_ids is null
             then array_fill(null::bigint, array[coalesce(cardinality(p_job_ids), 0)])
         else array(select unnest(p_log_file_ids))
     end;
-    v_finish     record;
-    v_places     integer[];
-    v_ended      vcs._ended_run[];
+    v_ended      vcs._ended_run;
     v_result_ids bigint[] := array[]::bigint[];
 begin
     perform vcs._check_job_ids(p_job_ids, cardinality(p_statuses), 'statuses');
     perform vcs._check_job_ids(p_job_ids, cardinality(v_log_file_ids), 'log_file_ids');
-    v_finish := vcs._finish_runs(p_job_ids, v_statuses, v_log_file_ids);
-    v_places := v_finish.places;
-    v_ended := v_finish.ended;
-    for v_number in 1 .. coalesce(cardinality(v_places), 0) loop
-        v_result_ids[v_places[v_number]] := (v_ended[v_number]).result_id;
+    foreach v_ended in array vcs._finish_runs(p_job_ids, p_statuses, v_log_file_ids) loop
+        v_result_ids[v_ended.place] := v_ended.result_id;
     end loop;
 
     return query

@@ -17,7 +17,7 @@ begin
     elsif v_owner_role is distinct from session_user and not vcs._is_operator() then
         perform vcs._refuse_other_role(p_job_id, v_owner_role);
     end if;
-    return vcs._result_of((vcs._end_runs(array[v_schedule], array['reclaimed']))[1]);
+    return vcs._result_of((vcs._end_runs(array[p_job_id], array['reclaimed']))[1]);
 end;
 $$;
 

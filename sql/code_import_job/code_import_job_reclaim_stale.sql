@@ -29,11 +29,11 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_limit timestamptz := vcs._oldest_live_heartbeat();
-    v_runs  vcs._code_import_schedule[];
+    v_limit   timestamptz := vcs._oldest_live_heartbeat();
+    v_job_ids bigint[];
 begin
-    v_runs := array(
-        select schedule
+    v_job_ids := array(
+        select schedule.job_id
         from vcs._code_import_machine as machine
         join vcs._code_import_schedule as schedule
             on schedule.machine_id = machine.id
@@ -44,10 +44,12 @@ begin
         limit p_max_jobs
         for no key update of schedule skip locked
     );
-    if cardinality(v_runs) > 0 then
-        perform vcs._end_runs(v_runs, array_fill('reclaimed'::text, array[cardinality(v_runs)]));
+    if cardinality(v_job_ids) > 0 then
+        perform vcs._end_runs(
+            v_job_ids, array_fill('reclaimed'::text, array[cardinality(v_job_ids)])
+        );
     end if;
-    return cardinality(v_runs);
+    return cardinality(v_job_ids);
 end;
 $$;
 

@@ -10,9 +10,6 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
-    -- Places count from 1, whatever bounds and dimensions an array came with.
-    v_given    text[] := array(select unnest(p_logtails));
-    v_lock     record;
     v_own      bigint[];
     v_logtails text[];
     v_kill     bigint[];
@@ -26,16 +23,16 @@ begin
           and vcs._may_act_for(vcs._machine_owner(schedule.machine_id))
     ));
 
-    v_lock := vcs._lock_own_runs(p_job_ids);
+    perform vcs._lock_jobs(p_job_ids);
     select
-        array_agg(own.job_id),
-        array_agg(v_given[v_lock.places[own.number]]),
-        array_agg(own.job_id) filter (where own.kill_requested_by is not null)
+        array_agg(run.job_id),
+        array_agg(given.logtail),
+        array_agg(run.job_id) filter (where run.kill_requested_by is not null)
     into v_own, v_logtails, v_kill
-    from (
-        select run.job_id, run.kill_requested_by, run.ordinality as number
-        from unnest(v_lock.runs) with ordinality as run
-    ) as own;
+    from unnest(p_job_ids, p_logtails) as given (job_id, logtail)
+    join vcs._code_import_schedule as run on run.job_id = given.job_id
+    left join vcs._code_import_machine as machine on machine.id = run.machine_id
+    where run.date_started is not null and vcs._may_act_for(machine.owner_role);
     update vcs._code_import_schedule as schedule
     set heartbeat = greatest(now(), schedule.heartbeat)
     where schedule.job_id = any (v_own);

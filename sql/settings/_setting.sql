@@ -40,6 +40,8 @@ begin
             then 'cannot be negative'
         when p_setting.name = 'consecutive_reclaim_limit' and v_parsed.number_value = 0
             then 'has to be at least 1'
+        when p_setting.name = 'maximum_loss_percent' and v_parsed.number_value > 100
+            then 'has to be at most 100'
         when p_setting.kind = 'size' and v_parsed.number_value not between 1 and 512 * 1024 * 1024
             then 'has to be between 1 byte and 512 MB'
         when p_setting.kind = 'hosts' and p_value !~ '^([^[:space:],/@]{1,255}([[:space:]]*,[[:space:]]*[^[:space:],/@]{1,255})*)?$'

@@ -14,7 +14,8 @@ begin
     values
         ('_code_import_result', 'date_filed', greatest(v_events, vcs._interval_setting('result_retention'))),
         ('_code_import_event', 'date_created', v_events),
-        ('_code_import_log_file', 'date_created', vcs._interval_setting('log_retention'));
+        ('_code_import_log_file', 'date_created', vcs._interval_setting('log_retention')),
+        ('_code_import_ref_change', 'date_created', vcs._interval_setting('ref_retention'));
 end;
 $$;
 

@@ -20,6 +20,8 @@ ROUNDS = 3
 MACHINES = 5
 RUNNING = 200
 CHUNK = 1_000
+QUIET = "quiet.example.org"
+"""A machine that ran much long ago, and nothing since."""
 TYPES = ("git", "git", "git", "svn", "hg")
 STATUSES = ("reviewed", "reviewed", "reviewed", "reviewed", "new", "suspended")
 OWNERS = tuple(f"owner{number}" for number in range(200))
@@ -39,6 +41,8 @@ def fill(dsn: str) -> None:
                 "update vcs._code_import_schedule set date_due = now() - interval '1 minute'"
                 " where state = 'pending'"
             )
+            if number == 0:
+                _run_some(client)
             _run_all(client, number)
         _leave_some_due(conn)
         _start_some(client)
@@ -60,12 +64,29 @@ def hostname(number: int) -> str:
     return f"machine{number}.example.org"
 
 
+def _run_some(client: Client) -> None:
+    for _ in range(30):
+        runs = client.job_claim(QUIET, CHUNK, CHUNK // 10)
+        client.job_finish_many([run.id for run in runs], ["success_nochange"] * len(runs))
+
+
 def _run_all(client: Client, number: int) -> None:
     turn = 0
     while runs := client.job_claim(hostname(turn % MACHINES), CHUNK, CHUNK // 10):
         statuses = [_status(run.code_import_id, number) for run in runs]
+        for run, status in zip(runs, statuses, strict=True):
+            if status == "success":
+                client.mirror_report(run.id, _changes(number))
         client.job_finish_many([run.id for run in runs], statuses)
         turn += 1
+
+
+def _changes(number: int) -> list[dict[str, Any]]:
+    before = f"{number:040}" if number else None
+    return [
+        {"ref": f"refs/heads/{name}", "kind": "updated", "old": before, "new": f"{number + 1:040}"}
+        for name in ("main", "dev", "next")
+    ]
 
 
 def _status(code_import_id: int, number: int) -> FinishStatus:
@@ -95,7 +116,12 @@ def _start_some(client: Client) -> None:
 
 
 def _have_people_act(conn: psycopg.Connection[Any], client: Client) -> None:
-    machines = [row[0] for row in conn.execute("select id from vcs.code_import_machine")]
+    machines = [
+        machine_id
+        for (machine_id,) in conn.execute(
+            "select id from vcs.code_import_machine where hostname <> %s order by id", [QUIET]
+        )
+    ]
     waiting = conn.execute(
         "select id, code_import_id from vcs.code_import_job where state = 'pending'"
         " order by code_import_id limit 300"

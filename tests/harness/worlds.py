@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_import.importers import Outcome, Run, Source, git
+from code_import.journal import Journal
+from code_import.mirror import Store
 from code_import.policy import Policy, allow_path
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class World:
         code_import_id: int = 1,
         confirm: Callable[[], None] = lambda: None,
         log: Callable[[str], None] | None = None,
+        **more: Any,
     ) -> Outcome:
         if isinstance(source, str):
             rcs_type = self.importer.__name__.rpartition(".")[2]
@@ -92,10 +95,13 @@ class World:
         outcome: Outcome = self.importer.run_import(
             Run(
                 job_id, code_import_id, target, source, self.store,
-                log or self.log.append, confirm, self.policy,
+                log or self.log.append, confirm, self.policy, **more,
             )
         )  # fmt: skip
         return outcome
+
+    def journal(self, code_import_id: int = 1) -> Journal:
+        return Journal.read(Store(self.store).journal(code_import_id))
 
     def new_source(self, name: str = "source", *options: str) -> Repository:
         path = self.root / "sources" / f"{name}.git"

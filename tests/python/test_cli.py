@@ -229,6 +229,9 @@ def test_list_filters_and_pages(cli: CommandLine) -> None:
     assert [imp["target"] for imp in second] == ["c"]
     assert [imp["target"] for imp in cli.json("import", "list", "--match", "B.EX")] == ["b"]
     assert [imp["target"] for imp in cli.json("import", "list", "--owner", "c")] == ["c"]
+    of_b = cli.json("import", "list", "--url", "https://b.example.org/x.git")
+    assert [imp["target"] for imp in of_b] == ["b"]
+    assert cli.json("import", "list", "--url", "https://b.example.org/x") == []
     assert cli.json("import", "list", "--type", "svn", "--type", "hg") == []
     assert cli.run("import", "list", "--type", "svn").stderr == "no imports\n"
 
@@ -436,7 +439,7 @@ def test_settings_are_shown_set_and_restored(cli: CommandLine) -> None:
     assert cli.json("settings", "show", "logtail_limit")["value"] == "1 kB"
     assert cli("settings", "set", "logtail_limit", "--default") == "logtail_limit is 64 kB\n"
     assert "machine_silent_after  not set" in cli("settings", "show")
-    assert len(cli.json("settings", "show")) == 17
+    assert len(cli.json("settings", "show")) == 20
     assert "IJ400" in cli.refused("settings", "show", "nonsense")
     assert "IJ400" in cli.refused("settings", "set", "logtail_limit", "nonsense")
     cli.refused("settings", "set", "logtail_limit", code=2)
@@ -451,7 +454,7 @@ def test_tidy_up_counts(cli: CommandLine) -> None:
 
 
 def test_the_api_is_listed(cli: CommandLine) -> None:
-    assert len(cli.json("api")) == 40
+    assert len(cli.json("api")) == 46
     told = cli("api", "job_claim")
     assert told.startswith("vcs.code_import_job_claim(p_hostname text")
     assert max(map(len, told.splitlines())) <= 80

@@ -13,15 +13,19 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from code_import import journal
 from code_import import mirror as mirror_module
 from code_import.importers import Outcome, RunLost, git, process, publish, update
-from code_import.mirror import ACCEPT_DELETIONS, STATE, Store, read_state
+from code_import.journal import as_changes
+from code_import.mirror import STATE, Store, read_state
+from code_import.refs import FEW_COMMITS, Terms
 from harness.git_servers import answer, free_port, serve_git, serve_http, stall
 from harness.waiting import eventually
 from harness.worlds import TARGET, Repository, World, new_world
@@ -511,12 +515,11 @@ def test_a_source_without_refs_does_not_empty_a_mirror(
     world.run(1, url)
     before = snapshot(world.mirror.path)
     source.delete(*source.names())
-    (world.mirror.path / ACCEPT_DELETIONS).touch()
+    terms = Terms(100, accepted=dict.fromkeys(world.mirror.names()))
     for job_id in (2, 3):
-        outcome = world.run(job_id, url)
+        outcome = world.run(job_id, url, terms=terms)
         assert outcome.status == "failure_remote_broken"
         assert "keeps what it has" in outcome.summary
-    (world.mirror.path / ACCEPT_DELETIONS).unlink()
     assert snapshot(world.mirror.path) == before
 
 
@@ -540,17 +543,207 @@ def test_mass_deletions_wait_for_a_person(
     source.set(f"refs/{kind}/new")
     outcome = world.run(2, url)
     assert outcome.status == "failure_remote_broken"
-    assert outcome.summary.startswith(f"Held back: 13 refs are gone or in conflict (refs/{kind}/")
+    assert outcome.summary.startswith(
+        f"Held back: 13 refs are gone, rewritten or in conflict (refs/{kind}/"
+    )
     assert world.mirror.refs(f"refs/{kind}/many") == before
     assert world.mirror.git("rev-parse", "main") == source.git("rev-parse", "main")
     assert f"refs/{kind}/new" in world.mirror.names()
     outcome = world.run(3, url)
     assert (outcome.status, outcome.refs) == ("failure_remote_broken", 0)
-    (world.mirror.path / ACCEPT_DELETIONS).touch()
-    assert world.run(4, url).status == "success"
+    held = as_changes(world.journal().held or [])
+    assert len(held) == 13
+    terms = Terms(accepted={change.name: change.new for change in held})
+    assert world.run(4, url, terms=terms).status == "success"
+    assert world.journal().held == []
     assert_same(source, world.mirror)
     assert len(world.mirror.names("refs/keep/4")) == 12
-    assert not (world.mirror.path / ACCEPT_DELETIONS).exists()
+
+
+def test_a_history_written_anew_waits_for_a_person(
+    world: World, source: Repository, url: str
+) -> None:
+    for _ in range(FEW_COMMITS + 1):
+        source.commit()
+    world.run(1, url)
+    before = world.mirror.git("rev-parse", "main")
+    source.commit(parent="")
+    source.set("refs/heads/new")
+    outcome = world.run(2, url)
+    assert outcome.status == "failure_remote_broken"
+    assert "refs/heads/main" in outcome.summary
+    assert world.mirror.git("rev-parse", "main") == before
+    assert "refs/heads/new" in world.mirror.names()
+    # To keep it is to be content with it, run after run.
+    terms = Terms(kept=frozenset(["refs/heads/main"]))
+    assert world.run(3, url, terms=terms).status == "success_nochange"
+    source.commit()
+    outcome = world.run(4, url, terms=terms)
+    assert outcome.status == "success_nochange", outcome
+    assert world.run(5, url, terms=terms).status == "success_nochange"
+    assert world.mirror.git("rev-parse", "main") == before
+    [held] = world.journal().held or []
+    assert (held["ref"], held["new"]) == ("refs/heads/main", source.git("rev-parse", "main"))
+    # To accept it is to follow.
+    terms = Terms(accepted={"refs/heads/main": source.git("rev-parse", "main")})
+    assert world.run(6, url, terms=terms).status == "success"
+    assert_same(source, world.mirror)
+    assert world.mirror.refs("refs/keep") == [f"{before} refs/keep/6/heads/main"]
+
+
+def test_a_mirror_may_be_told_to_lose_nothing(world: World, source: Repository, url: str) -> None:
+    source.commit("dev")
+    world.run(1, url)
+    before = world.mirror.refs("refs/heads/dev")
+    source.delete("refs/heads/dev")
+    assert world.run(2, url, terms=Terms(0)).status == "failure_remote_broken"
+    assert world.mirror.refs("refs/heads/dev") == before
+    assert world.run(3, url, terms=Terms(100)).status == "success"
+    assert_same(source, world.mirror)
+
+
+def test_what_refs_were_is_kept_for_a_time(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = source.commit("dev")
+    world.run(1, url)
+    source.delete("refs/heads/dev")
+    world.run(2, url)
+    hour, begin = 3_600, time.time()
+    for passed, stays in [(23, True), (25, False)]:
+        monkeypatch.setattr(time, "time", lambda passed=passed: begin + passed * hour)
+        outcome = world.run(3 + passed, url, ref_retention=24 * hour)
+        assert outcome.status == "success_nochange", outcome
+        assert world.mirror.names("refs/keep") == ["refs/keep/2/heads/dev"] * stays
+    with pytest.raises(subprocess.CalledProcessError):
+        world.mirror.git("cat-file", "-e", lost)
+    world.mirror.git("fsck", "--strict")
+    assert_same(source, world.mirror)
+
+
+def test_the_time_of_a_kept_ref_that_was_forgotten_begins_again(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    source.delete("refs/heads/dev")
+    world.run(2, url)
+    (world.mirror.path / STATE).unlink()
+    world.run(3, url)
+    state = read_state(world.mirror.path)
+    assert state is not None
+    assert time.time() - 60 < state.kept["2"] <= time.time()
+
+
+def test_the_journal_says_what_was_made(world: World, source: Repository, url: str) -> None:
+    world.run(1, url)
+    first = as_changes(world.journal().changes)
+    assert {(change.name, change.new) for change in first} == {
+        ("HEAD", "ref: refs/heads/main"),
+        *((name, value) for value, name in (line.split() for line in source.refs())),
+    }
+    assert {change.kind for change in first} == {"new"}
+    old = source.git("rev-parse", "main")
+    new = source.commit()
+    source.delete("refs/heads/dev")
+    source.git("symbolic-ref", "HEAD", "refs/heads/other")
+    source.set("refs/heads/other")
+    world.run(2, url, told=1)
+    lines = {(line["ref"], line["kind"], line["old"], line["new"], line["job_id"])
+             for line in world.journal().changes}  # fmt: skip
+    assert ("refs/heads/main", "updated", old, new, 2) in lines
+    assert ("HEAD", "updated", "ref: refs/heads/main", "ref: refs/heads/other", 2) in lines
+    assert {(ref, kind) for ref, kind, *_ in lines} == {
+        ("HEAD", "updated"), ("refs/heads/main", "updated"), ("refs/heads/dev", "deleted"),
+        ("refs/heads/other", "new"),
+    }  # fmt: skip
+
+
+def test_a_run_that_could_not_tell_is_told_of_by_the_next(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    source.commit()
+    world.run(2, url, told=1)
+    new = source.commit("dev")
+    world.run(3, url, told=1)
+    assert [line["job_id"] for line in world.journal().changes] == [2, 3]
+    world.run(4, url, told=3)
+    source.commit()
+    world.run(5, url, told=3)
+    assert [line["job_id"] for line in world.journal().changes] == [5]
+    assert world.mirror.git("rev-parse", "dev") == new
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_run_that_dies_has_made_what_is_there(
+    world: World, source: Repository, url: str, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """Whether it dies before or after the refs have changed, the journal knows."""
+    world.run(1, url)
+    source.commit()
+    change = publish.Publisher._change
+
+    def die(self: Any, *args: Any) -> None:
+        if after:
+            change(self, *args)
+        raise MemoryError
+
+    monkeypatch.setattr(publish.Publisher, "_change", die)
+    with pytest.raises(MemoryError):
+        world.run(2, url, told=1)
+    monkeypatch.undo()
+    source.commit("dev")
+    world.run(3, url, told=1)
+    told = [(line["job_id"], line["ref"]) for line in world.journal().changes]
+    if after:
+        assert told == [(2, "refs/heads/main"), (3, "refs/heads/dev")]
+    else:
+        assert sorted(told) == [(3, "refs/heads/dev"), (3, "refs/heads/main")]
+
+
+def test_a_mirror_is_read_as_a_whole_when_it_is_due(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url, verify=True)
+    assert world.journal().verified_by == 0
+    assert world.run(2, url, verify=True).status == "success_nochange"
+    found = world.journal()
+    assert (found.verified_by, found.damage) == (2, None)
+    [pack] = (world.mirror.path / "objects/pack").glob("*.pack")
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    pack.chmod(0o644)
+    pack.write_bytes(data)
+    assert world.run(3, url).status == "success_nochange"
+    assert world.run(4, url, verify=True).status == "success"
+    found = world.journal()
+    assert found.verified_by == 4
+    assert found.damage
+    world.mirror.git("fsck", "--strict")
+    assert_same(source, world.mirror)
+    assert world.run(5, url, verify=True).status == "success_nochange"
+    assert world.journal().damage is None
+
+
+def test_a_mirror_is_read_though_its_source_is_gone(
+    world: World, source: Repository, url: str
+) -> None:
+    world.run(1, url)
+    shutil.rmtree(source.path)
+    assert world.run(2, url, verify=True).status == "failure_invalid"
+    assert world.journal().verified_by == 2
+
+
+def test_flaws_that_a_history_was_made_with_are_no_damage(
+    world: World, source: Repository, url: str
+) -> None:
+    tree = source.git("rev-parse", "main^{tree}")
+    text = f"tree {tree}\nauthor A<a@b> 1 +0000\ncommitter A <a@b> 1 +0000\n\nold\n"
+    made = source.git("hash-object", "-t", "commit", "-w", "--stdin", "--literally", text=text)
+    source.set("refs/heads/flawed", made)
+    world.run(1, url)
+    assert world.run(2, url, verify=True).status == "success_nochange"
+    assert world.journal().damage is None
 
 
 def test_held_deletions_are_forgotten_when_the_refs_come_back(
@@ -774,7 +967,8 @@ def test_a_target_that_is_none_is_our_own_fault(world: World, url: str) -> None:
 
 STEPS = (
     (process, "_start"),
-    (mirror_module, "_write"),
+    (mirror_module, "write_whole"),
+    (journal, "write_whole"),
     (mirror_module, "_rename"),
     (shutil, "move"),
 )

@@ -241,6 +241,65 @@ def test_an_upgrade_has_room_for_the_start_of_a_run_that_goes_on(
     assert only(conn, "select event_type from vcs.code_import_event where id = 113") == "start"
 
 
+# A job in each state, none, and all that a run can have, with nothing said twice.
+SCHEDULE = """
+insert into vcs._code_import (id, date_created, registrant, owner, target, url, source_hash)
+overriding system value
+select n, now(), 'ada', 'ada', 't/' || n, 'https://example.org/' || n,
+    sha256(convert_to(n::text, 'UTF8'))
+from generate_series(1, 4) as n;
+insert into vcs._code_import_machine (date_created, hostname, state)
+values (now(), 'one.example.org', 'online');
+insert into vcs._code_import_schedule (
+    code_import_id, rcs_type, review_status, state, job_id, date_created, date_due,
+    date_last_started, date_last_successful, machine_id, is_pinned, date_started, heartbeat,
+    start_event_id, ordering, requesting_user, update_interval
+)
+values
+    (1, 'git', 'suspended', null, null, null, null, now() - interval '9 h', null, null, false,
+        null, null, null, null, null, '1 mon'),
+    (2, 'svn', 'reviewed', 'pending', 11, now() - interval '3 h', now() + interval '1 h',
+        now() - interval '5 h', now() - interval '4 h', null, false, null, null, null, null, null,
+        null),
+    (3, 'hg', 'reviewed', 'scheduled', 12, now() - interval '2 h', now(), null, null, 1, true, null,
+        null, null, 4, 'bob', null),
+    (4, 'cvs', 'reviewed', 'running', 13, now() - interval '8 h', now() - interval '7 h', null,
+        null, 1, false, now() - interval '6 h', now() - interval '1 s', 21, null, 'eve', null);
+select setval('vcs._code_import_job_id_seq', 13), setval('vcs._code_import_event_id_seq', 21);
+"""
+
+
+def test_an_upgrade_keeps_the_jobs_and_what_was_built_on_them(
+    empty_dsn: str, before: schema.Sources, connect: Connect
+) -> None:
+    queries = (
+        (
+            "select code_import_id, job_id, date_created, date_due, date_last_started,"
+            " date_last_successful, state, date_started, heartbeat, machine_id, start_event_id,"
+            " is_pinned, ordering, rcs_type, requesting_user, update_interval"
+            " from vcs._code_import_schedule order by 1"
+        ),
+        "select * from public.report order by 1",
+    )
+    with before.table_of_contents.open("a") as listed:
+        listed.write("\\ir code_import_job/code_import_job.sql\n")
+    schema.install(empty_dsn, using=before)
+    conn = connect(dsn=empty_dsn)
+    for statement in SCHEDULE.split(";"):
+        conn.execute(statement.encode())
+    conn.execute("create view public.report as select * from vcs.code_import_job")
+    old = [conn.execute(query.encode()).fetchall() for query in queries]
+    assert [len(rows) for rows in old] == [4, 3]
+
+    schema.install(empty_dsn)
+    with connect(dsn=empty_dsn) as fresh:
+        assert [fresh.execute(query.encode()).fetchall() for query in queries] == old
+    client = Client(conn)
+    assert client.job_finish(13, "success").requesting_user == "eve"
+    claimed = client.job_claim("one.example.org", 9, 9)
+    assert [(run.id, run.ordering, run.requesting_user) for run in claimed] == [(12, 4, "bob")]
+
+
 def test_an_upgraded_database_is_as_a_fresh_one(
     empty_dsn: str, dsn: str, before: schema.Sources
 ) -> None:

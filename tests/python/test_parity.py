@@ -49,6 +49,9 @@ RELATIONS = {
     "code_import_result": models.Result,
     "code_import_log_file": models.LogFile,
     "code_import_credential": models.Credential,
+    "code_import_mirror": models.Mirror,
+    "code_import_ref_change": models.RefChange,
+    "code_import_held_ref": models.HeldRef,
     "code_import_settings": models.Setting,
     "code_import_api": reading.ApiLine,
 }
@@ -57,6 +60,7 @@ TABLE_FUNCTIONS = {
     "code_import_new_many": models.NewImport,
     "code_import_job_finish_many": models.Finished,
     "code_import_job_update_heartbeats": models.JobDirective,
+    "code_import_mirror_as_of": models.RefAsOf,
     "code_import_tidy_up": models.Tidied,
     "code_import_credential_for_job": models.JobCredential,
 }
@@ -71,6 +75,8 @@ VALUES = {
     "code_import_machine_state_is_known": models.MachineState,
     "code_import_result_status_is_known": models.ResultStatus,
     "code_import_event_type_is_known": models.EventType,
+    "code_import_ref_change_kind_is_known": models.RefChangeKind,
+    "code_import_held_ref_decision_is_known": models.HeldDecision,
 }
 
 
@@ -134,7 +140,7 @@ def test_every_public_function_is_a_method_of_the_same_name_and_parameters(
         if not name.startswith("_")
     }
     functions = public_functions(conn)
-    assert len(functions) == 40
+    assert len(functions) == 46
     assert methods == functions
 
 
@@ -260,7 +266,7 @@ def test_every_example_is_understood(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("run.log", "imports.json", "imports.jsonl"):
+    for name in ("run.log", "imports.json", "imports.jsonl", "changes.json"):
         (tmp_path / name).touch()
     args = shlex.split(re.split(r" [|<>] ", example.split(f"{PROGRAM} ")[-1])[0])
     command: click.Command = main

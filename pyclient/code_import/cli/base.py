@@ -215,7 +215,7 @@ def _write_sections(formatter: click.HelpFormatter, rows: list[tuple[str, str, s
 def sql_words(function: str) -> tuple[str, ...]:
     """The words of a SQL function on the command line: ``code_import_job_start`` → job start."""
     name = function.removeprefix("code_import_")
-    for noun in ("job", "machine", "log_file", "credential"):
+    for noun in ("job", "machine", "mirror", "log_file", "credential"):
         if name.startswith(f"{noun}_"):
             return noun.replace("_", "-"), name.removeprefix(f"{noun}_").replace("_", "-")
     if name in ("configure", "tidy_up"):

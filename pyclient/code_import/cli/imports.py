@@ -71,6 +71,7 @@ def imports() -> None:
 @click.option("--status", "statuses", type=status_choice, multiple=True, help="Of this status.")
 @click.option("--type", "rcs_types", type=type_choice, multiple=True, help="Of this type.")
 @click.option("--owner", metavar="NAME", help="Of this owner.")
+@click.option("--url", metavar="URL", help="Registered with exactly this url.")
 @click.option("--match", "text", metavar="TEXT", help="With this in target or url.")
 @click.option("--after", metavar="TARGET", default="", help="The page after this target.")
 @limit_option()

@@ -37,6 +37,7 @@ FOLLOWED = 1.0
 
 
 @click.command(
+    "now",
     cls=Command,
     examples=[
         "mirror .",

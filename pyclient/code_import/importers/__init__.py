@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from code_import.policy import Policy
+from code_import.refs import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +92,13 @@ class Run:
     policy: Policy = field(default_factory=Policy)
     """What may be fetched. The default allows no local paths and no loopback addresses."""
     login: Login | None = None
+    terms: Terms = field(default_factory=Terms)
+    told: int = 0
+    """The newest run whose changes the database has been told of."""
+    ref_retention: float = 90 * 86_400
+    """Seconds for which a mirror keeps what its refs were."""
+    verify: bool = False
+    """Whether all of the mirror is to be read and checked first."""
 
 
 class Importer(Protocol):

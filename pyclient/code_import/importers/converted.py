@@ -16,7 +16,7 @@ from code_import.mirror import Store
 from code_import.refs import Refs, counted
 
 from .gittool import Git
-from .update import Ended, Update, configure, find_mirror, is_up_to_date
+from .update import Ended, Update, configure, find_mirror, is_up_to_date, verify
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,15 +60,16 @@ def convert(run: Run, log: Log, conversion: Conversion) -> Outcome:
     """
     store = Store(run.store)
     mirror = find_mirror(run, store, log)
+    # "file" is how git reads a repository on disk, here the workspace's.
+    git = Git(store, "file")
+    verify(run, store, mirror, git, log)
     with store.workspace(run.code_import_id, log) as work:
         converted = conversion(run, log, work)
         for line in converted.left_out:
             log(f"Left out: {line}")
-        if is_up_to_date(mirror, converted.refs):
+        if is_up_to_date(run, mirror, converted.refs):
             nothing_new = f"Nothing new: {converted.refs.describe()}."
             return _outcome(converted, Outcome("success_nochange", nothing_new))
-        # "file" is how git reads a repository on disk, here the workspace's.
-        git = Git(store, "file")
         supply = _Take(git, converted)
         return _outcome(converted, Update(run, log, store, mirror, git, supply).go())
 

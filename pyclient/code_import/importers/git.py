@@ -24,7 +24,17 @@ from code_import.refs import BRANCHES, TAGS, Refs, parse_listing
 from .gittool import Git
 from .process import ToolFailed, ToolTooSlow
 from .publish import list_refs
-from .update import Cause, Ended, Update, conclude, configure, explain, find_mirror, is_up_to_date
+from .update import (
+    Cause,
+    Ended,
+    Update,
+    conclude,
+    configure,
+    explain,
+    find_mirror,
+    is_up_to_date,
+    verify,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -175,10 +185,11 @@ def _mirror(run: Run, log: Log) -> Outcome:
     store = Store(run.store)
     mirror = find_mirror(run, store, log)
     git = Git(store, url.partition(":")[0])
+    verify(run, store, mirror, git, log)
     source = _Source(git, url, log)
     log(f"Asking {run.source.url} for its refs.")
     remote = source.probe()
-    if is_up_to_date(mirror, remote):
+    if is_up_to_date(run, mirror, remote):
         return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
     log(f"The source has {remote.describe()}.")
     return Update(run, log, store, mirror, git, _Fetch(mirror, git, source, remote)).go()

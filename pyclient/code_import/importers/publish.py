@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from code_import.mirror import ACCEPT_DELETIONS, read_head
-from code_import.refs import BRANCHES, KEEP, TAGS, Plan, Refs, make_plan, parse_refs
+from code_import.journal import Journal, ref_text
+from code_import.mirror import read_head
+from code_import.refs import BRANCHES, KEEP, TAGS, Change, Plan, Refs, make_plan, parse_refs
 
 from .process import ToolFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from code_import.importers import Run
     from code_import.mirror import Lock, Mirror, Stage
 
     from .gittool import Git
@@ -52,36 +55,42 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
-    """Publishes into one mirror, whose lock it has."""
+    """Publishes into the mirror of a run, whose lock it has."""
 
+    run: Run
     git: Git
     mirror: Mirror
     lock: Lock
+    journal_file: Path
     log: Callable[[str], None]
 
-    def publish(self, stage: Stage, new: Refs, confirm: Callable[[], None]) -> Published:
+    def publish(self, stage: Stage, new: Refs) -> Published:
         """Make the mirror's refs those of the stage, as far as the plan allows.
 
-        ``confirm`` is called right before anything changes, and not at all if nothing does.
+        The run is confirmed right before anything changes, and not at all if nothing does.
         """
         link(stage.repository, self.mirror.path)
         old = self.refs()
-        plan = make_plan(
-            old,
-            new.values,
-            self._is_ancestor(stage),
-            accept_deletions=self.mirror.accepts_deletions(),
-        )
+        plan = make_plan(old, new.values, _History(self.git, stage), self.run.terms)
         final = _after(old, plan)
         head = new.head if new.head in final or not _is_branch(new.head) else None
         old_head = read_head(self.mirror.path)
         head_moves = head is not None and head != old_head
         commits = self._count_commits(stage, old, plan)
         deeper = _shallow(stage.repository) != _shallow(self.mirror.path)
-        if plan.changes or head_moves or deeper:
-            confirm()
+        kept = Kept.of(self.git, self.mirror, self.run.ref_retention)
+        journal = self._journal({**old, "HEAD": _head_value(old_head)}, plan)
+        if plan.changes or head_moves or deeper or kept.outdated:
+            self.run.confirm()
+            journal.intend(self.mirror.job_id, _all_changes(plan, old_head, head, head_moves))
+            journal.write(self.journal_file)
             self._change(stage, plan, head if head_moves else None, old_head)
-        self.mirror.finish(Refs(final, new.head).fingerprint())
+            self._forget(kept)
+            journal.done()
+        journal.write(self.journal_file)
+        # What is held is news to each run, until a person has decided.
+        in_line = Refs(final, new.head) if plan.held else new
+        self.mirror.finish(in_line.fingerprint(), kept.after(self.mirror.job_id, plan))
         return Published(plan, head_moves or deeper, commits)
 
     def refs(self) -> dict[str, str]:
@@ -107,31 +116,51 @@ class Publisher:
         self._tool("pack-refs", "--all")
         self.mirror.finish(state.fingerprint)
 
+    def _journal(self, present: Mapping[str, str], plan: Plan) -> Journal:
+        """What the database has not been told yet, and what this run holds back."""
+        journal = Journal.read(self.journal_file)
+        journal.settle(self.run.told, present)
+        journal.hold(self.mirror.job_id, [*plan.held, *plan.kept])
+        return journal
+
     def _change(self, stage: Stage, plan: Plan, head: str | None, old_head: str) -> None:
         self.mirror.begin()
         self.mirror.clear_litter()
         move_objects(stage.repository, self.mirror.path)
         self._move_shallow(stage)
+        self._check_connected(plan)
         keep = f"{KEEP}{self.mirror.job_id}/"
-        first, second = _deletions(plan, keep), _updates(plan)
+        first, second = deletions(plan, keep), updates(plan)
         if head is not None and not _is_branch(old_head):
             first.append(_create(f"{keep}HEAD", old_head))
         if head is not None and not _is_branch(head):
             second += [b"option no-deref\0", _update("HEAD", head, None)]
-        self._transaction(first)
-        self._transaction(second)
+        self._write(first)
+        self._write(second)
         if _is_branch(head):
             self._tool("symbolic-ref", "HEAD", str(head))
         if len(plan.changes) > MOST_LOOSE_REFS:
             self._tool("pack-refs", "--all")
-        (self.mirror.path / ACCEPT_DELETIONS).unlink(missing_ok=True)
         self._tell(plan)
 
-    def _transaction(self, lines: list[bytes]) -> None:
-        # "start" and "commit" make it one thing even when this process dies in the middle of it.
-        if lines:
-            text = b"".join([b"start\0", *lines, b"commit\0"])
-            self._tool("update-ref", "-z", "--stdin", text=text)
+    def _check_connected(self, plan: Plan) -> None:
+        """Make sure that nothing is missing which the new refs need. Raises ToolFailed."""
+        new = {change.new for change in plan.changes if change.new}
+        if new:
+            text = "".join(f"{value}\n" for value in new)
+            self._tool(
+                "rev-list", "--objects", "--quiet", "--stdin", "--not", "--all", text=text.encode()
+            )
+
+    def _forget(self, kept: Kept) -> None:
+        """Let go of what refs were, when that is long ago, and of what only they needed."""
+        if kept.outdated:
+            self._write([_line("delete", name, "") for name in kept.outdated])
+            self._tool("repack", "-a", "-d", "-q")
+            self.log(f"Forgot what {len(kept.outdated)} refs were long ago.")
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        write_refs(self.git, self.mirror, self.lock, lines)
 
     def _tool(self, *args: str, text: bytes | None = None) -> None:
         self.git(*args, repository=self.mirror.path, text=text, keep_open=(self.lock.fd,))
@@ -143,14 +172,6 @@ class Publisher:
             new.replace(old)
         else:
             old.unlink(missing_ok=True)
-
-    def _is_ancestor(self, stage: Stage) -> Callable[[str, str], bool]:
-        def is_ancestor(old: str, new: str) -> bool:
-            return self.git.succeeds(
-                "merge-base", "--is-ancestor", old, new, repository=stage.repository
-            )
-
-        return is_ancestor
 
     def _count_commits(self, stage: Stage, old: Mapping[str, str], plan: Plan) -> int:
         there = set(old.values())
@@ -168,6 +189,53 @@ class Publisher:
             self.log(f"{change.kind:>9} {change.name} {_short(change.old)} {_short(change.new)}")
         if len(plan.changes) > MOST_LINES:
             self.log(f"and {len(plan.changes) - MOST_LINES} more refs")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What refs of a mirror were, kept under the runs that have changed them."""
+
+    since: Mapping[str, float]
+    """By job id, for those that stay."""
+    outdated: Sequence[str] = ()
+    """The names of the refs that have been kept for long enough."""
+
+    @classmethod
+    def of(cls, git: Git, mirror: Mirror, retention: float) -> Kept:
+        """Look through a mirror. What it does not remember the time of, begins now."""
+        state = mirror.state()
+        known = state.kept if state is not None else {}
+        listing = git("for-each-ref", "--format=%(refname)", KEEP, repository=mirror.path).out
+        names = listing.decode("utf-8", "surrogateescape").split()
+        time_now = time.time()
+        since = {job: known.get(job, time_now) for job in {name.split("/")[2] for name in names}}
+        stays = {job: start for job, start in since.items() if start >= time_now - retention}
+        return cls(stays, [name for name in names if name.split("/")[2] not in stays])
+
+    def after(self, job_id: int, plan: Plan) -> dict[str, float]:
+        """Since when what is kept after a run with this plan."""
+        new = {str(job_id): time.time()} if plan.of("deleted", "rewritten") else {}
+        return {**new, **self.since}
+
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """The commits of a stage: those of the mirror, which it borrows, and the new ones."""
+
+    git: Git
+    stage: Stage
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        return self.git.succeeds(
+            "merge-base", "--is-ancestor", old, new, repository=self.stage.repository
+        )
+
+    def count_lost(self, old: Iterable[str], still: Iterable[str]) -> int:
+        text = "".join([*(f"{value}\n" for value in old), *(f"^{value}\n" for value in still)])
+        counted = self.git(
+            "rev-list", "--count", "--stdin", repository=self.stage.repository, text=text.encode()
+        )
+        return int(counted.out)
 
 
 def list_refs(git: Git, repository: Path) -> dict[str, str]:
@@ -216,8 +284,19 @@ def _after(old: Mapping[str, str], plan: Plan) -> dict[str, str]:
     return final
 
 
-def _deletions(plan: Plan, keep: str) -> list[bytes]:
-    """Delete what goes, and keep what it was, and what rewritten refs were."""
+def write_refs(git: Git, mirror: Mirror, lock: Lock, lines: Sequence[bytes]) -> None:
+    """Change refs of a mirror, all of them or none. ``lines`` are those of git's update-ref."""
+    # "start" and "commit" make it one thing even when this process dies in the middle of it.
+    if lines:
+        text = b"".join([b"start\0", *lines, b"commit\0"])
+        git(
+            "update-ref", "-z", "--stdin",
+            repository=mirror.path, text=text, keep_open=(lock.fd,),
+        )  # fmt: skip
+
+
+def deletions(plan: Plan, keep: str) -> list[bytes]:
+    """Lines that delete what goes, and keep what it was, and what rewritten refs were."""
     lines = []
     for change in plan.of("deleted", "rewritten"):
         lines.append(_create(keep + change.name.removeprefix("refs/"), str(change.old)))
@@ -226,7 +305,8 @@ def _deletions(plan: Plan, keep: str) -> list[bytes]:
     return lines
 
 
-def _updates(plan: Plan) -> list[bytes]:
+def updates(plan: Plan) -> list[bytes]:
+    """Lines that make what is new, and move what moves."""
     return [
         _create(change.name, str(change.new))
         if change.old is None
@@ -245,6 +325,26 @@ def _update(name: str, value: str, old: str | None) -> bytes:
 
 def _line(command: str, name: str, *values: str) -> bytes:
     return "\0".join([f"{command} {name}", *values, ""]).encode("utf-8", "surrogateescape")
+
+
+def all_new(refs: Refs, head: str) -> list[Change]:
+    """The changes that a first mirror is made of."""
+    new = [Change(name, None, value, "new") for name, value in refs.values.items()]
+    return [*new, Change("HEAD", None, _head_value(head), "new")]
+
+
+def _all_changes(plan: Plan, old_head: str, head: str | None, head_moves: bool) -> list[Change]:
+    """What a plan changes, and HEAD if it moves."""
+    if head is None or not head_moves:
+        return list(plan.changes)
+    return [
+        *plan.changes,
+        Change("HEAD", _head_value(old_head), _head_value(head), "updated"),
+    ]
+
+
+def _head_value(head: str) -> str:
+    return f"ref: {ref_text(head)}" if _is_branch(head) else head
 
 
 def _shallow(repository: Path) -> bytes:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from code_import.importers import Outcome
-from code_import.mirror import ACCEPT_DELETIONS, STATE, BadTarget, Busy, Lost, Store, Superseded
+from code_import.journal import Journal
+from code_import.mirror import STATE, BadTarget, Busy, Lost, Store, Superseded, read_head
 from code_import.policy import Forbidden
 from code_import.redaction import clean
 from code_import.refs import Refs, make_plan
 
 from .process import ToolFailed, ToolTooSlow, gist
-from .publish import Publisher, link, list_refs
+from .publish import Publisher, all_new, link, list_refs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,6 +37,11 @@ if TYPE_CHECKING:
     from .publish import Published
 
     Log = Callable[[str], None]
+
+
+_FLAWED = 1 | 4
+"""How git's fsck ends when it finds fault with objects, loose or packed, be they as they were made;
+of what is worse it says "error:", or ends otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +96,9 @@ def find_mirror(run: Run, store: Store, log: Log) -> Mirror:
     return mirror
 
 
-def is_up_to_date(mirror: Mirror, refs: Refs) -> bool:
-    """Whether the mirror has these very refs, and nobody has touched it since.
+def is_up_to_date(run: Run, mirror: Mirror, refs: Refs) -> bool:
+    """Whether the mirror is in line with these very refs, nobody has touched it since, and there
+    is nothing to forget.
 
     A shallow source may get more history without a change of its refs, so it is always asked.
     """
@@ -98,9 +106,43 @@ def is_up_to_date(mirror: Mirror, refs: Refs) -> bool:
     return (
         state is not None
         and state.fingerprint == refs.fingerprint()
+        and not run.terms.accepted
         and not (mirror.path / "shallow").exists()
         and mirror.is_sealed()
+        and all(start >= time.time() - run.ref_retention for start in state.kept.values())
     )
+
+
+def verify(run: Run, store: Store, mirror: Mirror, git: Git, log: Log) -> None:
+    """Read and check all of a mirror, if that is due. A damaged one is replaced later in this run.
+
+    What was found is written into the journal.
+    """
+    if not (run.verify and mirror.exists()):
+        return
+    log("Reading and checking all of the mirror.")
+    damage = _damage_of_all(mirror, git, log)
+    with store.lock(run.code_import_id, log):
+        store.check(mirror)
+        if damage is not None:
+            log(f"The mirror is damaged: {damage}")
+            mirror.condemn(damage)
+        file = store.journal(run.code_import_id)
+        journal = Journal.read(file)
+        journal.verify(run.job_id, damage)
+        journal.write(file)
+
+
+def _damage_of_all(mirror: Mirror, git: Git, log: Log) -> str | None:
+    """What is wrong with a mirror, but for the flaws that old histories have of themselves."""
+    try:
+        git.logged("fsck", "--full", "--no-dangling", "--progress", log=log, repository=mirror.path)
+    except ToolFailed as failed:
+        lines = failed.finished.err.splitlines()
+        wrong = [line for line in lines if line.startswith(("error: ", "fatal: "))]
+        if wrong or failed.finished.code & ~_FLAWED:
+            return gist("\n".join(wrong) or "something is missing")
+    return None
 
 
 class Supply(Protocol):
@@ -158,6 +200,9 @@ class Update:
         """The refs of a mirror that can be built upon; None when it is not there or damaged."""
         if not self.mirror.exists():
             return None
+        state = self.mirror.state()
+        if state is not None and state.damage is not None:
+            return None
         if not self.mirror.is_sealed():
             self.log("The mirror is not as the last run has left it: checking what is there.")
             self.mirror.clear_litter()
@@ -184,7 +229,7 @@ class Update:
             old = list_refs(self.git, self.mirror.path)
         except ToolFailed:
             old = {}
-        if held := make_plan(old, new.values, lambda _old, _new: False).held:
+        if held := make_plan(old, new.values, _Unknown(), self.run.terms).held:
             raise Ended(
                 "failure_remote_broken",
                 f"The mirror is damaged, and {len(held)} of its refs have gone from the source"
@@ -197,14 +242,23 @@ class Update:
 
     def _install(self, stage: Stage, new: Refs) -> Outcome:
         self.run.confirm()
+        journal_file = self.store.journal(self.run.code_import_id)
+        journal = Journal.read(journal_file)
+        journal.settle(self.run.told, {})
+        journal.hold(self.run.job_id, ())
+        journal.intend(self.run.job_id, all_new(new, read_head(stage.repository)))
+        journal.write(journal_file)
         self.store.install(stage, self.mirror, new.fingerprint())
+        journal.done()
+        journal.write(journal_file)
         if not new:
             return Outcome("success", "The source is an empty repository, and so is its mirror.")
         return Outcome("success", f"Mirrored {new.describe()}.", len(new.values), None)
 
     def _publish(self, stage: Stage, new: Refs, lock: Lock) -> Outcome:
-        publisher = Publisher(self.git, self.mirror, lock, self.log)
-        published = publisher.publish(stage, new, self.run.confirm)
+        journal_file = self.store.journal(self.run.code_import_id)
+        publisher = Publisher(self.run, self.git, self.mirror, lock, journal_file, self.log)
+        published = publisher.publish(stage, new)
         if published.refs:
             try:
                 publisher.tidy()
@@ -216,6 +270,8 @@ class Update:
             return Outcome("success_nochange", f"Nothing new: {new.describe()}.")
         plan, commits = published.plan, published.commits
         summary = f"Published: {plan.describe()}; {commits} new commit{'s' * (commits != 1)}."
+        if plan.kept:
+            summary += f" Kept, as was decided: {clean(_names(plan.kept))}."
         return Outcome("success", summary, published.refs, commits)
 
     def _held(self, published: Published) -> Outcome:
@@ -227,17 +283,28 @@ class Update:
         """
         held, plan = published.plan.held, published.plan
         self.log(
-            "So many deletions at once look like an accident at the source. They wait for a person:"
-            f" to let them go, create {self.mirror.path / ACCEPT_DELETIONS} and request a run."
+            "So great a loss at once looks like an accident at the source. It waits for a person:"
+            f" `code-import mirror accept {self.run.target}` lets the mirror follow,"
+            f" `code-import mirror keep {self.run.target}` lets it stay as it is."
             " Until then each run counts as failed; what is new is published all the same."
         )
         return Outcome(
             "failure_remote_broken",
-            clean(f"Held back: {len(held)} refs are gone or in conflict ({_names(held)})."
-                  f" Published: {plan.describe()}."),
+            clean(f"Held back: {len(held)} refs are gone, rewritten or in conflict"
+                  f" ({_names(held)}). Published: {plan.describe()}."),
             published.refs,
             published.commits,
         )  # fmt: skip
+
+
+class _Unknown:
+    """The history of a mirror that cannot be read."""
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        return False
+
+    def count_lost(self, old: Iterable[str], still: Iterable[str]) -> int:
+        return 0
 
 
 def configure(repository: Path) -> None:

@@ -16,11 +16,12 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from code_import.importers import Importer, Login, Outcome, Run, RunLost, Source
 from code_import.redaction import clean, hide
+from code_import.refs import Terms
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +46,10 @@ class Order:
     login: Login | None = None
     refusal: Outcome | None = None
     """Why there is nothing to run; the login that it needs cannot be had."""
+    terms: Terms = field(default_factory=Terms)
+    told: int = 0
+    ref_retention: float = 90 * 86_400
+    verify: bool = False
 
 
 def main(order: Order, control: socket.socket, output: Connection) -> None:
@@ -83,6 +88,10 @@ def _run_import(order: Order, worker: _Worker) -> Outcome:
             confirm=worker.confirm,
             policy=order.policy,
             login=order.login,
+            terms=order.terms,
+            told=order.told,
+            ref_retention=order.ref_retention,
+            verify=order.verify,
         )
         return importer(order.source.rcs_type).run_import(run)
     except RunLost:

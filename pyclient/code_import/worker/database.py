@@ -17,7 +17,7 @@ from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from code_import.client import Client
 from code_import.errors import NotAllowed
-from code_import.wire import fetch_one, fetch_value
+from code_import.wire import fetch_maybe, fetch_one, fetch_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -146,6 +146,8 @@ class Settings:
     """Bytes of a log that are kept."""
     excluded_hosts: str
     """Hosts that nothing is fetched from, with commas."""
+    ref_retention: float
+    """Seconds for which a mirror keeps what its refs were."""
 
 
 def settings(conn: Connection[Any]) -> Settings:
@@ -156,13 +158,56 @@ def settings(conn: Connection[Any]) -> Settings:
         """
         select extract(epoch from lease.value::interval)::float8 as lease,
                pg_size_bytes(log.value) as log_file_limit,
-               coalesce(hosts.value, '') as excluded_hosts
+               coalesce(hosts.value, '') as excluded_hosts,
+               extract(epoch from refs.value::interval)::float8 as ref_retention
         from vcs.code_import_settings as lease
         join vcs.code_import_settings as log on log.name = 'log_file_limit'
         join vcs.code_import_settings as hosts on hosts.name = 'excluded_hosts'
+        join vcs.code_import_settings as refs on refs.name = 'ref_retention'
         where lease.name = 'maximum_heartbeat_interval'
         """,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a run must know of its mirror."""
+
+    maximum_loss_percent: int
+    accepted: dict[str, str | None]
+    """Held changes that people accept: the new value by the ref's name as text."""
+    kept: list[str]
+    """The refs that people want to keep."""
+    told: int
+    """The newest run whose changes are known."""
+    verify: bool
+    """Whether all of it is to be read."""
+
+
+def brief(conn: Connection[Any], code_import_id: int) -> Brief:
+    """Ask what people have decided about a mirror, and what is known of it."""
+    found = fetch_maybe(
+        conn,
+        Brief,
+        """
+        select mirror.maximum_loss_percent,
+               coalesce(held.accepted, '{}') as accepted,
+               coalesce(held.kept, '{}') as kept,
+               coalesce(mirror.job_id, 0) as told,
+               coalesce(mirror.date_verification_due <= now(), false) as verify
+        from vcs.code_import_mirror as mirror
+        cross join lateral (
+            select jsonb_object_agg(held.ref, held.new_value)
+                       filter (where held.decision = 'accept') as accepted,
+                   array_agg(held.ref) filter (where held.decision = 'keep') as kept
+            from vcs.code_import_held_ref as held
+            where mirror.refs_held > 0 and held.code_import_id = mirror.code_import_id
+        ) as held
+        where mirror.code_import_id = %s
+        """,
+        code_import_id,
+    )
+    return found or Brief(50, {}, [], 0, False)  # It has been deleted since.
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,21 @@ import psycopg
 from code_import import reading
 from code_import.errors import CodeImportError, NotAllowed, NotYours, RunGone
 from code_import.importers import Source
+from code_import.journal import ref_name
 from code_import.policy import Policy
 from code_import.redaction import clean
+from code_import.refs import Terms
 
 from .child import Order
-from .database import LEAST_PATIENCE, MOST_PATIENCE, Database, Settings, identity, settings
+from .database import (
+    LEAST_PATIENCE,
+    MOST_PATIENCE,
+    Database,
+    Settings,
+    brief,
+    identity,
+    settings,
+)
 from .listener import Listener
 from .lock import WorkerLock
 from .logins import Granted, grant
@@ -351,6 +361,7 @@ class Worker:
         self._database.patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, self._settings.lease / 4))
 
     def _order(self, assignment: Assignment, source: Source, granted: Granted) -> Order:
+        known = self._database.look(lambda conn: brief(conn, assignment.code_import_id))
         hosts = (host.strip() for host in self._settings.excluded_hosts.split(","))
         return Order(
             job_id=assignment.id,
@@ -364,6 +375,14 @@ class Worker:
             lease=self._settings.lease,
             login=granted.login,
             refusal=granted.refusal,
+            terms=Terms(
+                known.maximum_loss_percent,
+                {ref_name(ref): value for ref, value in known.accepted.items()},
+                frozenset(map(ref_name, known.kept)),
+            ),
+            told=known.told,
+            ref_retention=self._settings.ref_retention,
+            verify=known.verify,
         )
 
     def _own_runs(self) -> list[Assignment]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from code_import.client import Client
 from code_import.errors import NotYours
 from code_import.importers import Login, Outcome
 
@@ -37,7 +38,7 @@ class Granted:
 def grant(database: Database, assignment: Assignment, source: Source, key_file: Path) -> Granted:
     """Fetch and open the login of a run. Raises RunGone, and psycopg.Error without a database."""
     try:
-        credential = database.call(lambda client: client.credential_for_job(assignment.id))
+        credential = database.look(lambda conn: Client(conn).credential_for_job(assignment.id))
     except NotYours as err:
         return _refused("internal_failure", f"{err.message}: {err.hint}")
     if credential is None:

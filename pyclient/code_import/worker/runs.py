@@ -73,6 +73,7 @@ class RunProcess:
     ) -> None:
         """Start it. Raises OSError or EOFError when no process can be had."""
         self.assignment = assignment
+        self.order = order
         self.log = RunLog(log_limit)
         self.outcome: Outcome | None = None
         self.ending: Ending | None = None

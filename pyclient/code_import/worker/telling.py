@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from code_import.errors import BadValue, RunGone, WrongState
+from code_import.journal import Journal
+from code_import.mirror import Store
 
 if TYPE_CHECKING:
     from code_import.client import Client
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from .runs import RunProcess
 
 LOG_ATTEMPTS = 2
+CHANGES_AT_ONCE = 5_000
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +79,23 @@ def _finish(database: Database, run: RunProcess, status: FinishStatus) -> Result
 def _finish_with_log(client: Client, run: RunProcess, status: FinishStatus) -> Result:
     """The newest lines become the result's excerpt. A log that does not get through is left out."""
     client.job_update_heartbeat(run.job_id, run.log.tail())
+    _report(client, run)
     log_file_id = None
     if run.log_attempts < LOG_ATTEMPTS and (content := run.log.content()):
         run.log_attempts += 1
         log_file_id = client.log_file_new(run.job_id, content)
     return client.job_finish(run.job_id, status, log_file_id)
+
+
+def _report(client: Client, run: RunProcess) -> None:
+    """Tell what has become of the mirror, and what earlier runs could not tell."""
+    order = run.order
+    journal = Journal.read(Store(order.store).journal(order.code_import_id))
+    changes = [each for each in journal.changes if order.told < each["job_id"] <= run.job_id]
+    held = journal.held if journal.held_by == run.job_id else None
+    is_verified = journal.verified_by == run.job_id
+    for start in range(0, len(changes), CHANGES_AT_ONCE):
+        client.mirror_report(run.job_id, changes[start : start + CHANGES_AT_ONCE])
+    if held is not None or is_verified:
+        damage = journal.damage if is_verified else None
+        client.mirror_report(run.job_id, None, held, is_verified, damage)

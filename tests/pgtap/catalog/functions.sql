@@ -101,8 +101,9 @@ select is_empty(
          and proname not in (
              'code_import_job_new', 'code_import_job_delete_pending',
              'code_import_job_update_heartbeat',
-             'code_import_job_update_heartbeats', 'code_import_log_file_new') $$,
-    'whatever changes a record names its event; heartbeats, logs and the next job have none'
+             'code_import_job_update_heartbeats', 'code_import_log_file_new',
+             'code_import_mirror_report') $$,
+    'whatever changes a record names its event; heartbeats, logs, the journal and the next job have none'
 );
 select is_empty(
     $$ select signature, needs.code from ours

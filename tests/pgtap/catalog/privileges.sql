@@ -6,12 +6,12 @@ create temporary table page (kinds text[], functions text[]);
 insert into page values
     ('{operator,reader,worker}', array[
         'code_import_job_get', 'code_import_job_is_overdue', 'code_import_job_reclaimable',
-        'code_import_job_next_due']),
+        'code_import_job_next_due', 'code_import_mirror_as_of']),
     ('{operator,worker}', array[
         'code_import_job_claim', 'code_import_job_for_machine', 'code_import_job_start',
         'code_import_job_update_heartbeat', 'code_import_job_update_heartbeats',
-        'code_import_log_file_new', 'code_import_job_finish', 'code_import_job_finish_many',
-        'code_import_job_release', 'code_import_job_reclaim',
+        'code_import_log_file_new', 'code_import_mirror_report', 'code_import_job_finish',
+        'code_import_job_finish_many', 'code_import_job_release', 'code_import_job_reclaim',
         'code_import_credential_for_job']),
     ('{operator,reclaimer,worker}', array['code_import_job_reclaim_stale', 'code_import_tidy_up']),
     ('{operator}', array[
@@ -19,6 +19,8 @@ insert into page values
         'code_import_delete', 'code_import_request', 'code_import_request_again',
         'code_import_try_again', 'code_import_job_new', 'code_import_job_delete_pending',
         'code_import_job_request', 'code_import_job_kill', 'code_import_job_schedule',
+        'code_import_mirror_accept', 'code_import_mirror_keep',
+        'code_import_mirror_set_maximum_loss', 'code_import_mirror_restore',
         'code_import_machine_new', 'code_import_machine_set_online',
         'code_import_machine_set_quiescing', 'code_import_machine_set_offline',
         'code_import_machine_delete', 'code_import_machine_disown', 'code_import_configure',

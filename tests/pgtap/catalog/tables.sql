@@ -19,7 +19,8 @@ select bag_eq(
     $$ select relname from ours where relkind = 'v' $$,
     $$ select unnest(array[
         'code_import', 'code_import_job', 'code_import_assignment', 'code_import_machine',
-        'code_import_event', 'code_import_result', 'code_import_log_file', 'code_import_settings',
+        'code_import_event', 'code_import_result', 'code_import_log_file', 'code_import_mirror',
+        'code_import_ref_change', 'code_import_held_ref', 'code_import_settings',
         'code_import_credential', 'code_import_api']::name[]) $$,
     'and these are the views'
 );
@@ -63,7 +64,7 @@ select is_empty(
 select is_empty(
     $$ select ours.name, attribute.attname
        from ours join pg_attribute as attribute on attribute.attrelid = ours.oid
-           and attribute.attnum > 0
+           and attribute.attnum > 0 and not attribute.attisdropped
        where ours.relkind = 'v'
          and attribute.attname in ('state', 'review_status', 'event_type', 'heartbeat', 'date_due',
              'ordering', 'requesting_user', 'logtail',
@@ -85,7 +86,7 @@ select is_empty(
 select is_empty(
     $$ select ours.name, attribute.attname, attribute.atttypid::regtype
        from ours join pg_attribute as attribute on attribute.attrelid = ours.oid
-           and attribute.attnum > 0
+           and attribute.attnum > 0 and not attribute.attisdropped
        where not ours.is_of_yoyo and ours.relkind in ('r', 'p', 'v')
          and attribute.atttypid::regtype::text not in
              ('bigint', 'integer', 'text', 'boolean', 'timestamp with time zone', 'interval',
@@ -95,7 +96,7 @@ select is_empty(
 select is_empty(
     $$ select ours.name, attribute.attname
        from ours join pg_attribute as attribute on attribute.attrelid = ours.oid
-           and attribute.attnum > 0
+           and attribute.attnum > 0 and not attribute.attisdropped
        where not ours.is_of_yoyo and ours.relkind in ('r', 'v')
          and (attribute.attname = 'id' or attribute.attname ~ '_id$')
              and attribute.atttypid <> 'bigint'::regtype $$,

@@ -1,6 +1,6 @@
 -- The history lies in partitions that code_import_tidy_up makes and drops.
 begin;
-select plan(48);
+select plan(49);
 
 create function pg_temp.bounds(p_parent text)
 returns table (lower_bound timestamptz, upper_bound timestamptz) language sql as $$
@@ -58,13 +58,15 @@ select bag_eq(
     $$ values ('_code_import_result', '_code_import_result_default'),
               ('_code_import_result', '_code_import_result_kept'),
               ('_code_import_event', '_code_import_event_default'),
-              ('_code_import_log_file', '_code_import_log_file_default') $$,
+              ('_code_import_log_file', '_code_import_log_file_default'),
+              ('_code_import_ref_change', '_code_import_ref_change_default') $$,
     'a default takes what else comes, and results that are old and stay have their own'
 );
 select is_empty(
-    $$ select parent, lower_bound from vcs._history(), pg_temp.bounds(parent)
-       where lower_bound < now() + interval '7 days' and upper_bound <> lower_bound + interval '24 h' $$,
-    'for a week all are a day wide'
+    $$ select parent, lower_bound from vcs._history() as history, pg_temp.bounds(parent)
+       where lower_bound < now() + interval '7 days'
+         and upper_bound <> lower_bound + vcs._partition_width(history.retention) $$,
+    'for a week all have their width'
 );
 select is_empty(
     $$ select lower_bound from pg_temp.bounds('_code_import_event')
@@ -82,12 +84,12 @@ select is((select partitions_made from vcs.code_import_tidy_up()), 0::bigint, 'n
 
 -- Made ahead
 select pg_temp.only(parent, '-3 days', '-2 days') from vcs._history();
-select is((select partitions_made from vcs.code_import_tidy_up()), 39::bigint,
-    'later they are made again: nine by the day, and four that are wider');
+select is((select partitions_made from vcs.code_import_tidy_up()), 52::bigint,
+    'later they are made again: nine of their width, and four that are wider');
 select is_empty(
-    $$ select parent from vcs._history()
+    $$ select parent from vcs._history() as history
        where not exists (select from pg_temp.bounds(parent) where upper_bound >= now() + interval '7 days'
-           and upper_bound = lower_bound + interval '24 h') $$,
+           and upper_bound = lower_bound + vcs._partition_width(history.retention)) $$,
     'for a week at least'
 );
 select pg_temp.only('_code_import_event', '-3 days', '6 days');

@@ -1,5 +1,5 @@
 begin;
-select plan(207);
+select plan(239);
 
 select mark();
 select results_eq(
@@ -40,7 +40,9 @@ insert into kind values
     ('interval', 'default_interval_cvs'), ('interval', 'event_retention'),
     ('interval', 'result_retention'),
     ('interval', 'log_retention'), ('interval', 'machine_silent_after'),
+    ('interval', 'ref_retention'), ('interval', 'verification_interval'),
     ('count', 'consecutive_failure_limit'), ('count', 'results_kept'),
+    ('percent', 'maximum_loss_percent'),
     ('count', 'consecutive_reclaim_limit'),
     ('size', 'logtail_limit'), ('size', 'log_file_limit'), ('hosts', 'excluded_hosts');
 select bag_eq('select name from kind', 'select name from vcs.code_import_settings',
@@ -56,6 +58,8 @@ insert into try values
     ('count', '1', 'ok'), ('count', '10000', 'ok'), ('count', '-1', 'IJ400'),
     ('count', '1.5', 'IJ400'), ('count', 'many', 'IJ400'),
     ('count', '', 'IJ400'), ('count', '99999999999999999999', 'IJ400'),
+    ('percent', '0', 'ok'), ('percent', '100', 'ok'), ('percent', '101', 'IJ400'),
+    ('percent', '50 %', 'IJ400'), ('percent', '-1', 'IJ400'),
     ('size', '64 kB', 'ok'), ('size', '1', 'ok'), ('size', '1 MB', 'ok'), ('size', '0', 'IJ400'),
     ('size', '-1 kB', 'IJ400'),
     ('size', '64 KB of it', 'IJ400'), ('size', '', 'IJ400'), ('size', '1 TB', 'IJ400'),

@@ -20,9 +20,12 @@ select results_eq(
         ('logtail_limit', '64 kB', '64 kB'),
         ('machine_silent_after', null, null),
         ('maximum_heartbeat_interval', '300 s', '300 s'),
+        ('maximum_loss_percent', '50', '50'),
         ('maximum_retry_interval', '30 days', '30 days'),
+        ('ref_retention', '90 days', '90 days'),
         ('result_retention', '30 days', '30 days'),
-        ('results_kept', '5', '5') $$,
+        ('results_kept', '5', '5'),
+        ('verification_interval', '30 days', '30 days') $$,
     'these are the settings and their defaults'
 );
 select is_empty(

@@ -1,5 +1,5 @@
 -- Create the credentials: logins for sources, sealed with keys that the database does not have.
--- depends: 0009.looked-through-files
+-- depends: 0011.shorter-updates
 
 create table if not exists vcs._code_import_credential (
     id                 bigint      primary key generated always as identity,
