@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from cryptography.fernet import Fernet, InvalidToken
 
 from code_import.importers import Login
+from code_import.wire import dump_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,7 @@ _HEAD = """\
 # read them. The first key seals; all open. A new one goes above the others, and an old one can go
 # when `code-import credential list` shows its name no more.
 """
+_KEY = re.compile(rb"[A-Za-z0-9_-]{43}=")
 _URL = re.compile(
     r"(?P<scheme>https?|ftp|svn)://(?:[^/?#@]*@)?"
     r"(?P<host>[^][/?#@:\\]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]*))?(?:[/?#].*)?",
@@ -82,7 +84,7 @@ class Keys:
 
     def seal(self, bound: Bound) -> bytes:
         """Seal a login with the newest key."""
-        return self._keys[self.name].encrypt(json.dumps(asdict(bound)).encode())
+        return self._keys[self.name].encrypt(dump_json(asdict(bound)).encode())
 
     def unseal(self, key_name: str, secret: bytes) -> Bound:
         """Open what was sealed with the key of this name. Raises KeysUnusable and BadSeal."""
@@ -160,13 +162,12 @@ def load_keys(file: Path) -> Keys:
         ) from None
     except OSError as err:
         raise KeysUnusable(f"the key file cannot be read: {err}") from None
-    try:
-        keys = {_name(line): Fernet(line) for line in lines if line and not line.startswith(b"#")}
-    except ValueError:
-        raise KeysUnusable(f"{file} has a line that is no key") from None
+    keys = [line for line in lines if line and not line.startswith(b"#")]
     if not keys:
         raise KeysUnusable(f"{file} has no key in it")
-    return Keys(keys, file)
+    if not all(map(_KEY.fullmatch, keys)):
+        raise KeysUnusable(f"{file} has a line that is no key")
+    return Keys({_name(key): Fernet(key) for key in keys}, file)
 
 
 def make_keys(file: Path) -> bool:

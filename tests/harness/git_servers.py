@@ -5,6 +5,7 @@ The http server counts requests, and can be told to answer paths with faults ins
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import subprocess
@@ -30,6 +31,10 @@ class HttpServer:
     faults: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
     cut_after: int | None = None
     """When set, a fetch ends after so many bytes of its answer."""
+    login: str | None = None
+    """When set, ``user:password``: whoever does not say so is asked to."""
+    authorizations: list[str] = field(default_factory=list)
+    """What was said, whether it was asked for or not."""
     serve_files: bool = False
     """Hand out files, as a server does that has never heard of git."""
 
@@ -128,7 +133,12 @@ class _Handler(BaseHTTPRequestHandler):
             if self.path.startswith(start):
                 fault(self)
                 return
-        if told.serve_files:
+        given = self.headers.get("Authorization", "")
+        if given:
+            told.authorizations.append(given)
+        if told.login and given != f"Basic {base64.b64encode(told.login.encode()).decode()}":
+            answer(401, WWW_Authenticate='Basic realm="tests"')(self)
+        elif told.serve_files:
             self._serve_file()
         else:
             self._run_backend()

@@ -231,7 +231,11 @@ def _read_password(username: str, host: str) -> str:
             f"Password of {username} at {host}", hide_input=True, confirmation_prompt=True, err=True
         )
     else:
-        password = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        try:
+            password = sys.stdin.buffer.read().decode()
+        except UnicodeDecodeError:
+            raise Failure("that is no password: it is not text in UTF-8") from None
+        password = password.removesuffix("\n").removesuffix("\r")
     if why := password_refusal(password):
         raise Failure(f"that is no password: {why}")
     return password

@@ -13,6 +13,8 @@ histories, while the names that it looks for are refused again by every git that
 from __future__ import annotations
 
 import re
+import shlex
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,7 @@ from code_import.refs import BRANCHES, TAGS, Refs, parse_listing
 from .gittool import Git
 from .process import ToolFailed, ToolTooSlow
 from .publish import list_refs
+from .secret import secret_file
 from .update import (
     Cause,
     Ended,
@@ -37,10 +40,10 @@ from .update import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from code_import.importers import Run
+    from code_import.importers import Login, Run
     from code_import.mirror import Mirror, Stage
 
     from .process import Finished
@@ -186,13 +189,38 @@ def _mirror(run: Run, log: Log) -> Outcome:
     mirror = find_mirror(run, store, log)
     git = Git(store, url.partition(":")[0])
     verify(run, store, mirror, git, log)
-    source = _Source(git, url, log)
-    log(f"Asking {run.source.url} for its refs.")
-    remote = source.probe()
-    if is_up_to_date(run, mirror, remote):
-        return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
-    log(f"The source has {remote.describe()}.")
-    return Update(run, log, store, mirror, git, _Fetch(mirror, git, source, remote)).go()
+    with _offered(run.login, url) as login:
+        source = _Source(git, url, log, login)
+        log(f"Asking {run.source.url} for its refs.")
+        remote = source.probe()
+        if is_up_to_date(run, mirror, remote):
+            return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
+        log(f"The source has {remote.describe()}.")
+        return Update(run, log, store, mirror, git, _Fetch(mirror, git, source, remote)).go()
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What makes git answer a server that asks for a login."""
+
+    options: tuple[str, ...] = ()
+    keep_open: tuple[int, ...] = ()
+
+
+@contextmanager
+def _offered(login: Login | None, url: str) -> Iterator[_Offer]:
+    """Have a login at hand until the end of the block, for its host alone, and the url's scheme.
+
+    git asks the helper only for what its name fits: this scheme, host and port.
+    """
+    scheme = url.partition("://")[0]
+    if login is None or scheme not in ("http", "https"):
+        yield _Offer()
+        return
+    with secret_file(f"username={login.username}\npassword={login.password}\n") as secret:
+        told = f'!f() {{ test "$1" = get && cat {shlex.quote(str(secret.path))}; }}; f'
+        option = f"credential.{scheme}://{login.host}.helper={told}"
+        yield _Offer(("-c", option), secret.keep_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +230,7 @@ class _Source:
     git: Git
     url: str
     log: Log
+    login: _Offer
 
     def probe(self) -> Refs:
         """Ask for branches, tags and HEAD."""
@@ -239,8 +268,9 @@ class _Source:
     def _list(self, **env: str) -> Finished:
         try:
             return self.git(
-                *_network(), "ls-remote", "--symref", "--", self.url, timeout=PROBE_TIMEOUT, env=env
-            )
+                *_network(), *self.login.options, "ls-remote", "--symref", "--", self.url,
+                keep_open=self.login.keep_open, timeout=PROBE_TIMEOUT, env=env,
+            )  # fmt: skip
         except ToolTooSlow:
             raise Ended(
                 "failure", f"The server has stalled: no refs within {PROBE_TIMEOUT:.0f} s."
@@ -253,8 +283,9 @@ class _Source:
     def _fetch(self, stage: Stage, *args: str, repository: Path | None) -> None:
         try:
             fetched = self.git.logged(
-                *_network(), *args, log=self._tell, repository=repository, keep_open=(stage.fd,)
-            )
+                *_network(), *self.login.options, *args, log=self._tell, repository=repository,
+                keep_open=(stage.fd, *self.login.keep_open),
+            )  # fmt: skip
         except ToolFailed as failed:
             explain(failed, CAUSES)
         if _SHALLOW.search(fetched.err):  # git leaves such refs out and says that all is well.
