@@ -3,13 +3,16 @@
 A policy is a value: a worker makes it once and hands it to every run. Local paths are the
 exception: the list of allowed ones is read at each check, so that a worker that is running already
 honours a path that its user has added since.
+
+What a name leads to may change after a check: whoever connects asks :meth:`Policy.resolve`, and
+connects to one of the addresses that it returns.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,12 +28,29 @@ ALLOWED_PATHS = "allowed-paths"
 _NEVER_IN_A_URL = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
 _HELPER = re.compile(r"[A-Za-z0-9]+::")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)")
-_AUTHORITY = re.compile(
-    r"(?:(?P<user>[^/@]*)@)?"
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)"
-    r"(?::(?P<port>[0-9]+))?"
-    r"(?:/.*)?"
+_HOST = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)"
+_PORT = r"(?::(?P<port>[0-9]{1,5}))?"
+_HOST_AND_PORT = re.compile(_HOST + _PORT)
+_AUTHORITY = re.compile(rf"(?:(?P<user>[^/@]*)@)?{_HOST}{_PORT}(?P<path>(?:/.*)?)")
+_CVS_ROOT = re.compile(
+    rf":pserver:(?P<user>[A-Za-z0-9_][A-Za-z0-9._+-]*@)?{_HOST}(?::(?P<port>[0-9]{{1,5}})?)?"
+    r"(?P<path>/[^;:]*)"
 )
+_CVS_MODULE = re.compile(r"[A-Za-z0-9_.+][^/;:]*(?:/[^/;:]+)*")
+_ENDS_IN_A_NUMBER = re.compile(r"(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$")
+
+
+SCHEMES = {
+    "git": frozenset({"https", "http", "git", "file"}),
+    "svn": frozenset({"https", "http", "svn", "file"}),
+    "hg": frozenset({"https", "http", "file"}),
+    "bzr": frozenset({"https", "http", "bzr", "file"}),
+    "cvs": frozenset({"pserver", "file"}),
+}
+"""What each type is fetched by."""
+DEFAULT_PORTS = {
+    "https": 443, "http": 80, "git": 9418, "svn": 3690, "bzr": 4155, "pserver": 2401,
+}  # fmt: skip
 
 
 class Forbidden(Exception):
@@ -41,12 +61,13 @@ class Forbidden(Exception):
 class Policy:
     """What a worker fetches.
 
-    ``excluded_hosts`` are refused together with their subdomains. Hosts that are, or resolve to,
-    this machine itself or its link are refused too. ``allow_hosts`` (``host`` or ``host:port``)
-    come before both. Local paths are refused unless ``allowed_paths`` lists them.
+    ``excluded_hosts`` are refused together with their subdomains, and so is a host that has any
+    address that is not of the public Internet. ``allow_hosts`` make exceptions: a ``host`` or
+    ``host:port``, as it is written in a source, comes before both; a network (``10.0.0.0/8``)
+    makes addresses as good as public ones. Local paths are refused unless ``allowed_paths`` lists
+    them.
     """
 
-    schemes: frozenset[str] = frozenset({"https", "http", "git", "file"})
     excluded_hosts: tuple[str, ...] = ()
     allow_hosts: tuple[str, ...] = ()
     allowed_paths: Path | None = None
@@ -68,27 +89,90 @@ class Policy:
         )
 
     def check(self, source: Source) -> str:
-        """Return the url to fetch, which is written so that git reads it as this check did.
+        """Return the url to fetch, or the CVS root, written so that all programs read it alike.
 
         It has no user: one without a password opens nothing, and a command line is no place for a
-        name that may be a token. Raises Forbidden. A host that cannot be resolved is not refused:
-        its fetch will say so.
+        name that may be a token. (A CVS root keeps its user, without whom there is no login.)
+        Raises Forbidden. A host that cannot be resolved is not refused: its fetch will say so.
         """
-        scheme, rest = _split(source)
-        if scheme not in self.schemes:
-            raise Forbidden(_why_not(scheme))
-        if scheme == "file":
-            return self._check_path(rest)
-        self._check_host(scheme, rest)
-        authority, slash, path = rest.partition("/")
-        return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}"
+        place = _place(source)
+        if place.scheme == "file":
+            return self._check_path(place.path, source.rcs_type)
+        with suppress(OSError):
+            self.resolve(place.host, place.actual_port)
+        return place.written()
 
-    def _check_path(self, path: str) -> str:
+    def foresee(self, source: Source) -> str | None:
+        """Why each worker without an exception for it will refuse a source, or None.
+
+        Names are not looked up, and of local paths nothing is known.
+        """
+        try:
+            place = _place(source)
+            if place.scheme != "file":
+                self.resolve(place.host, place.actual_port, names=False)
+        except Forbidden as refusal:
+            return str(refusal)
+        except OSError:
+            return None
+        return None
+
+    def resolve(self, host: str, port: int, *, names: bool = True) -> list[str]:
+        """Return the addresses of a host, each of which may be connected to at this port.
+
+        Without ``names`` only an address, however written, is known to have one. Raises Forbidden,
+        and OSError when the host has no address.
+        """
+        import socket
+
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        if not re.fullmatch(_HOST, host) or not 0 < port < 65536:
+            raise Forbidden(f"there is no host with a port like this: {host}:{port}")
+        host = _plain(host)
+        is_allowed = not {host, f"{host}:{port}"}.isdisjoint(self.allow_hosts)
+        if not is_allowed:
+            for excluded in self.excluded_hosts:
+                if host == excluded or host.endswith(f".{excluded}"):
+                    raise Forbidden(f"the host {host} is excluded")
+        flags = 0 if names else socket.AI_NUMERICHOST
+        try:
+            found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=flags)
+        except UnicodeError:
+            raise OSError(f"{host} is no name that a host can have") from None
+        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        if not is_allowed:
+            self._check_addresses(host, addresses)
+        return addresses
+
+    def _check_addresses(self, host: str, addresses: list[str]) -> None:
+        from code_import.addresses import why_not_public
+
+        for address in addresses:
+            kind = why_not_public(address)
+            if kind is not None and not self._allows_address(address):
+                raise Forbidden(
+                    f"the host {host} is {kind} ({address}); a worker with an --allow-host for it"
+                    " may fetch from it"
+                )
+        if _ENDS_IN_A_NUMBER.search(host) and host not in addresses:
+            raise Forbidden(f"the host {host} is an address that is written as {addresses[0]}")
+
+    def _allows_address(self, address: str) -> bool:
+        from ipaddress import ip_address, ip_network
+
+        ip = ip_address(address.partition("%")[0])
+        networks = [entry for entry in self.allow_hosts if "/" in entry]
+        return any(ip in ip_network(network) for network in networks)
+
+    def _check_path(self, path: str, rcs_type: str) -> str:
         from urllib.parse import quote_from_bytes
 
         if re.search(r"[\x00-\x1f\x7f]", path):
             raise Forbidden("a local path must not have control characters")
-        repository = _repository(os.path.realpath(path))
+        repository = os.path.realpath(path)
+        if rcs_type == "git":
+            repository = _git_repository(repository)
         if not any(_is_within(repository, allowed) for allowed in self._allowed()):
             raise Forbidden(
                 f"the local path {repository} is not on the list of this worker's user"
@@ -100,20 +184,6 @@ class Policy:
         if self.allowed_paths is None:
             return []
         return [os.path.realpath(path) for path in _read(self.allowed_paths)]
-
-    def _check_host(self, scheme: str, rest: str) -> None:
-        match = _AUTHORITY.fullmatch(rest)
-        if match is None:
-            raise Forbidden("the url names no host in a form that all programs read alike")
-        if ":" in (match["user"] or ""):
-            raise Forbidden("a url must not carry a password")
-        host = _plain(match["host"])
-        if not {host, f"{host}:{match['port']}"}.isdisjoint(self.allow_hosts):
-            return
-        for excluded in self.excluded_hosts:
-            if host == excluded or host.endswith(f".{excluded}"):
-                raise Forbidden(f"the host {host} is excluded")
-        _check_addresses(host.strip("[]"))
 
 
 def allow_path(path: Path, *, config_dir: Path | None = None) -> bool:
@@ -135,26 +205,101 @@ def allow_path(path: Path, *, config_dir: Path | None = None) -> bool:
     return True
 
 
-def _split(source: Source) -> tuple[str, str]:
-    """Return the scheme and what follows ``://``; for a local path ``file`` and the path."""
-    url = source.url
-    if url is None:
-        raise Forbidden(f"this worker fetches urls only, and a {source.rcs_type} source has none")
+def hosts_listed(setting: str | None) -> list[str]:
+    """Return the hosts in a setting that lists them with commas."""
+    return [host.strip() for host in (setting or "").split(",") if host.strip()]
+
+
+def check_allowed(entry: str) -> str:
+    """Return an entry for ``allow_hosts`` as it is given. Raises ValueError when it is none."""
+    if "/" in entry:
+        from ipaddress import ip_network
+
+        ip_network(entry)
+    elif not _HOST_AND_PORT.fullmatch(entry):
+        raise ValueError(f"{entry!r} is no host, host:port or network")
+    return entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a source is: on a host, or at a local path (scheme ``file``)."""
+
+    scheme: str
+    path: str
+    """What follows the authority, with its slash."""
+    host: str = ""
+    port: int | None = None
+    user: str = ""
+    """Of a CVS root, with its ``@``."""
+
+    @property
+    def actual_port(self) -> int:
+        return DEFAULT_PORTS[self.scheme] if self.port is None else self.port
+
+    def written(self) -> str:
+        if self.scheme == "pserver":
+            return f":pserver:{self.user}{self.host}:{self.port or ''}{self.path}"
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://{self.host}{port}{self.path}"
+
+
+def _place(source: Source) -> _Place:
+    """Return where a source is. Raises Forbidden when its type is not fetched from there."""
+    if source.rcs_type == "cvs":
+        place = _place_of_cvs(source.cvs_root or "", source.cvs_module or "")
+    else:
+        place = _place_of_url(source.url or "")
+    if place.scheme not in SCHEMES[source.rcs_type]:
+        raise Forbidden(_why_not(place.scheme))
+    return place
+
+
+def _place_of_url(url: str) -> _Place:
     if _NEVER_IN_A_URL.search(url) or url.startswith("-"):
         raise Forbidden("the url has characters that no url has")
     if _HELPER.match(url):
         raise Forbidden("programs named in a url are never started")
     if url.startswith("/"):
-        return "file", url
+        return _Place("file", url)
     match = _URL.fullmatch(url)
     if match is None:
         if ":" in url.partition("/")[0]:
-            return "ssh", url
+            return _Place("ssh", url)
         raise Forbidden("a local path must be absolute")
     scheme, rest = match[1].lower(), match[2]
     if scheme == "file":
-        rest = _path_of(rest)
-    return scheme, rest
+        return _Place("file", _path_of(rest))
+    return _place_on_host(scheme, rest)
+
+
+def _place_on_host(scheme: str, rest: str) -> _Place:
+    match = _AUTHORITY.fullmatch(rest)
+    if match is None:
+        if not rest.partition("/")[0].isascii():
+            raise Forbidden("the host is not written in ASCII, as xn--…, which programs read alike")
+        raise Forbidden("the url names no host in a form that all programs read alike")
+    if ":" in (match["user"] or ""):
+        raise Forbidden("a url must not carry a password")
+    return _Place(scheme, match["path"], _plain(match["host"]), _port(match["port"]))
+
+
+def _place_of_cvs(root: str, module: str) -> _Place:
+    if _NEVER_IN_A_URL.search(root + module):
+        raise Forbidden("the CVS root or module has characters that none has")
+    if not _CVS_MODULE.fullmatch(module) or ".." in module.split("/"):
+        raise Forbidden("the CVS module is not a path below its root")
+    if root.startswith("/"):
+        return _Place("file", root)
+    match = _CVS_ROOT.fullmatch(root)
+    if match is None:
+        raise Forbidden("a CVS root is :pserver:user@host:/path, or a local path, and nothing else")
+    user = match["user"] or ""
+    return _Place("pserver", match["path"], _plain(match["host"]), _port(match["port"]), user)
+
+
+def _port(digits: str | None) -> int | None:
+    return int(digits) if digits else None
 
 
 def _path_of(rest: str) -> str:
@@ -167,12 +312,12 @@ def _path_of(rest: str) -> str:
 
 
 def _why_not(scheme: str) -> str:
-    if scheme in ("ssh", "git+ssh", "ssh+git"):
+    if "ssh" in scheme:
         return "ssh is not allowed: this worker has no keys; use the https address"
     return f"the scheme {scheme} is not allowed"
 
 
-def _repository(path: str) -> str:
+def _git_repository(path: str) -> str:
     """Return the real path of the repository that git will find for a path, which looks in this
     order. A file named .git, which marks a worktree, is where our own look ends.
     """
@@ -187,24 +332,22 @@ def _is_within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _check_addresses(host: str) -> None:
-    """Refuse a host any of whose addresses is this machine or its link, however it is written."""
-    import ipaddress
-    import socket
-
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return
-    for *_, address in found:
-        ip = ipaddress.ip_address(str(address[0]).partition("%")[0])
-        ip = getattr(ip, "ipv4_mapped", None) or ip
-        if ip.is_loopback or ip.is_unspecified or ip.is_link_local or ip.is_multicast:
-            raise Forbidden(f"the host {host} is this machine or its link ({ip})")
-
-
 def _plain(host: str) -> str:
-    return host.lower().rstrip(".")
+    """Return a host, with or without a port, in the one way of writing it that is compared."""
+    if not host.isascii():
+        with suppress(UnicodeError):
+            host = host.encode("idna").decode("ascii")
+    if host.count(":") > 1 and not host.startswith("[") and "/" not in host:
+        host = f"[{host}]"
+    if (match := _HOST_AND_PORT.fullmatch(host)) is None:
+        return host.lower()
+    name, port = match["host"].lower().rstrip("."), match["port"]
+    if name.startswith("["):
+        from ipaddress import IPv6Address
+
+        with suppress(ValueError):
+            name = f"[{IPv6Address(name[1:-1])}]"
+    return name if port is None else f"{name}:{port}"
 
 
 def _allowed_paths_file(config_dir: Path | None) -> Path:

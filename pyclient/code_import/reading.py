@@ -350,6 +350,16 @@ def imports(
     )
 
 
+def sources(conn: Connection[Any], targets: Sequence[str]) -> list[Import]:
+    """Return the imports of these targets."""
+    return fetch_all(
+        conn,
+        Import,
+        f"select {Import.columns} from vcs.code_import where target = any (%s::text[])",
+        list(targets),
+    )
+
+
 def imports_named(conn: Connection[Any], name: str) -> list[ImportLine]:
     """Return the import of this target or, for a number, this id: two if a target is a number."""
     return fetch_all(

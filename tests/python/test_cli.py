@@ -117,6 +117,19 @@ def test_add_takes_a_cvs_root_and_module_in_place_of_a_url(cli: CommandLine) -> 
     assert (imp["rcs_type"], imp["url"], imp["cvs_root"]) == ("cvs", None, root)
 
 
+def test_what_no_worker_will_fetch_is_said_at_once(cli: CommandLine) -> None:
+    outcome = cli.run("import", "add", "project/repo", "https://10.0.0.1/repo.git")
+    assert outcome.exit_code == 0
+    assert "workers will refuse it: the host 10.0.0.1 is in a private network" in outcome.stderr
+    assert "refuse" not in cli.run("import", "set-url", "project/repo", URL).stderr
+    cli("settings", "set", "excluded_hosts", "example.org, example.net")
+    moved = "https://git.example.net/repo.git"
+    assert "is excluded" in cli.run("import", "set-url", "project/repo", moved).stderr
+    changed = cli.run("import", "update", "project/repo", "--url", "ssh://git@example.com/r")
+    assert "ssh is not allowed" in changed.stderr
+    assert "refuse" not in cli.run("import", "update", "project/repo", "--owner", "bob").stderr
+
+
 def test_a_new_import_waits_for_approval(cli: CommandLine) -> None:
     outcome = cli.run("import", "add", "project/repo", URL, "--status", "new")
     assert "code-import import approve project/repo" in outcome.stderr

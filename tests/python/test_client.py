@@ -488,3 +488,49 @@ def _silence(conn: psycopg.Connection[Any]) -> None:
         "update vcs._code_import_machine set oldest_start = oldest_start - interval '1 hour',"
         " date_look_again = null"
     )
+
+
+# Mirrors
+
+
+def test_mirror_report_keeps_a_journal_and_what_is_held(
+    client: Client, conn: psycopg.Connection[Any]
+) -> None:
+    job_id = running(client)
+    change = {"ref": "refs/heads/main", "kind": "new", "old": None, "new": "a" * 40}
+    lost = {"ref": "refs/heads/dev", "kind": "deleted", "old": "b" * 40, "new": None}
+    mirror = client.mirror_report(job_id, [change], [lost], is_verified=True, damage="a blob")
+    assert (mirror.job_id, mirror.refs_held, mirror.damage) == (job_id, 1, "a blob")
+    [written] = reading.ref_changes(conn, mirror.code_import_id)
+    assert (written.ref, written.new_value, written.job_id) == ("refs/heads/main", "a" * 40, job_id)
+    assert client.mirror_report(job_id) == mirror
+
+
+def test_mirror_accept_and_keep_decide(client: Client) -> None:
+    job_id = running(client)
+    lost = [{"ref": f"refs/heads/{name}", "kind": "deleted", "old": "b" * 40} for name in "abc"]
+    code_import_id = client.mirror_report(job_id, None, lost).code_import_id
+    [kept] = client.mirror_keep(code_import_id, "alice", ["refs/heads/a"])
+    assert (kept.decision, kept.person, kept.old_value) == ("keep", "alice", "b" * 40)
+    accepted = client.mirror_accept(code_import_id, "bob")
+    assert [(each.ref, each.decision) for each in accepted] == [
+        (f"refs/heads/{name}", "accept") for name in "abc"
+    ]
+
+
+def test_mirror_set_maximum_loss_takes_a_percentage_or_none(client: Client) -> None:
+    imp = client.new("alice", "project/repo", "git", URL)
+    assert client.mirror_set_maximum_loss(imp.id, 0, "alice").maximum_loss_percent == 0
+    assert client.mirror_set_maximum_loss(imp.id, None, "alice").maximum_loss_percent == 50
+
+
+def test_mirror_as_of_and_restore_lead_back(client: Client, conn: psycopg.Connection[Any]) -> None:
+    job_id = running(client)
+    change = {"ref": "refs/heads/main", "kind": "new", "old": None, "new": "a" * 40}
+    code_import_id = client.mirror_report(job_id, [change]).code_import_id
+    client.job_finish(job_id, "success")
+    [ref] = client.mirror_as_of(code_import_id, datetime.now(UTC) - HOUR)
+    assert (ref.ref, ref.value_then, ref.value_now) == ("refs/heads/main", None, "a" * 40)
+    back = {"ref": ref.ref, "kind": "deleted", "old": ref.value_now, "new": ref.value_then}
+    assert client.mirror_restore(code_import_id, [back], "alice").review_status == "suspended"
+    assert client.mirror_as_of(code_import_id, datetime.now(UTC) - HOUR) == []

@@ -508,7 +508,18 @@ def test_a_redirect_gets_no_login(
         outcome = world.run(1, f"{http.url}/source.git", login=login_for(http))
         assert outcome.status == "failure_invalid"
         assert "redirect" in outcome.summary
-        assert (thief.requests, thief.authorizations) == ([], [])
+        assert bool(http.authorizations) == asks_first
+        assert thief.authorizations == []
+
+
+def test_a_redirect_within_the_host_gets_the_login(
+    world: World, http: HttpServer, source: Repository
+) -> None:
+    there = f"{http.url}/source.git/info/refs?service=git-upload-pack"
+    http.faults["/old.git"] = answer(302, Location=there)
+    outcome = world.run(1, f"{http.url}/old.git", login=login_for(http))
+    assert outcome.status == "success", outcome
+    assert world.mirror.refs() == source.refs()
 
 
 def test_a_secret_file_is_nobodys_but_its_readers(tmp_path: Path) -> None:

@@ -9,11 +9,15 @@ import contextlib
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
+from email.utils import formatdate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +26,21 @@ import pytest
 
 from code_import import journal
 from code_import import mirror as mirror_module
-from code_import.importers import Outcome, RunLost, git, process, publish, update
+from code_import.importers import (
+    Outcome,
+    RunLost,
+    git,
+    http_probe,
+    process,
+    publish,
+    route,
+    update,
+)
+from code_import.importers.gate import Gate
+from code_import.importers.http_probe import MOST_HOPS
 from code_import.journal import as_changes
 from code_import.mirror import STATE, Store, read_state
+from code_import.policy import Policy
 from code_import.refs import FEW_COMMITS, Terms
 from harness.git_servers import answer, free_port, serve_git, serve_http, stall
 from harness.waiting import eventually
@@ -1221,11 +1237,13 @@ def test_maintenance_by_somebody_else_is_no_damage(
         (answer(410), "failure_invalid", "gone for good"),
         (answer(403), "failure_invalid", "refuses access"),
         (answer(401, WWW_Authenticate='Basic realm="x"'), "failure_invalid", "login"),
-        (answer(429, Retry_After="60"), "failure", "fewer requests"),
+        (answer(429, Retry_After="60"), "failure", "fewer requests, and none for 60 s"),
+        (answer(429), "failure", "fewer requests"),
+        (answer(503, Retry_After="7"), "failure", "none for 7 s"),
         (answer(500), "failure", "in trouble"),
         (answer(503), "failure", "in trouble"),
         (answer(301, Location="/other.git/info/refs"), "failure_invalid", "redirects"),
-        (answer(302, Location="http://127.0.0.2/"), "failure_invalid", "redirects"),
+        (answer(302), "failure_invalid", "redirects"),
         (answer(200, b"<html>\nhello\n"), "failure_invalid", "no git repository"),
     ],
 )
@@ -1236,15 +1254,249 @@ def test_answers_of_http_servers(
     outcome = world.run(1, f"{http.url}/p.git")
     assert outcome.status == status
     assert word in outcome.summary
-    assert len(http.requests) <= 2
+    assert len(http.requests) <= 1 + MOST_HOPS
     assert leftovers(world) == []
 
 
-def test_a_redirect_leads_nowhere(world: World, source: Repository, http: HttpServer) -> None:
+def test_a_busy_server_may_say_until_when(world: World, http: HttpServer) -> None:
+    later = formatdate(time.time() + 100, usegmt=True)
+    http.faults["/"] = answer(429, Retry_After=later)
+    outcome = world.run(1, f"{http.url}/p.git")
+    assert outcome.status == "failure"
+    assert re.search(r"none for (9\d|10\d) s", outcome.summary)
+
+
+# --- redirects ---------------------------------------------------------------------------------
+
+
+def test_a_redirect_within_its_host_is_followed(
+    world: World, source: Repository, http: HttpServer
+) -> None:
+    http.faults["/old"] = answer(301, Location="/second.git/info/refs?service=git-upload-pack")
+    http.faults["/second"] = answer(302, Location=f"{http.url}/source.git/info/refs")
+    assert world.run(1, f"{http.url}/old.git").status == "success"
+    assert_same(source, world.mirror)
+    assert f"The server redirects to {http.url}/source.git, which this run uses." in world.log
+    assert world.run(2, f"{http.url}/old.git").status == "success_nochange"
+
+
+def test_a_server_that_does_not_redirect_is_asked_once(
+    world: World, source: Repository, http: HttpServer
+) -> None:
     world.run(1, f"{http.url}/source.git")
-    http.faults["/old"] = answer(301, Location=f"{http.url}/source.git/info/refs")
-    assert world.run(2, f"{http.url}/old.git").status == "failure_invalid"
-    assert http.requests[-1].startswith("GET /old.git")
+    before = len(http.requests)
+    assert world.run(2, f"{http.url}/source.git").status == "success_nochange"
+    assert len(http.requests) - before == 2  # git's own: the service, and its refs.
+
+
+def test_a_repository_that_moved_to_another_host_waits_for_a_person(
+    world: World, source: Repository, http: HttpServer
+) -> None:
+    world.policy = replace(world.policy, allow_hosts=("127.0.0.1", "localhost"))
+    there = http.url.replace("127.0.0.1", "localhost")
+    http.faults["/old"] = answer(301, Location=f"{there}/source.git/info/refs")
+    outcome = world.run(1, f"{http.url}/old.git")
+    assert outcome.status == "failure_invalid"
+    assert outcome.summary == (
+        f"The repository has moved to {there}/source.git. To import it from there:"
+        f" code-import import set-url {TARGET} {there}/source.git"
+    )
+    assert not world.mirror.path.exists()
+
+
+def test_a_move_is_told_fit_for_a_shell(world: World, http: HttpServer) -> None:
+    world.policy = replace(world.policy, allow_hosts=("127.0.0.1", "localhost"))
+    there = http.url.replace("127.0.0.1", "localhost") + "/$(id);'x"
+    http.faults["/old"] = answer(301, Location=f"{there}/info/refs")
+    http.faults["/$"] = answer(200)
+    summary = world.run(1, f"{http.url}/old.git").summary
+    assert shlex.split(summary.partition(" there: ")[2])[-1] == there
+
+
+@pytest.mark.parametrize(
+    ("location", "status", "word"),
+    [
+        ("http://127.0.0.2/p/info/refs", "failure_forbidden", "this machine"),
+        ("http://169.254.169.254/latest/info/refs", "failure_forbidden", "this machine"),
+        ("http://10.0.0.1/p/info/refs", "failure_forbidden", "private network"),
+        ("http://2130706433/p/info/refs", "failure_forbidden", "this machine"),
+        ("file:///etc/passwd/info/refs", "failure_forbidden", "not on the list"),
+        ("ftp://192.0.2.1/info/refs", "failure_forbidden", "ftp"),
+        ("ext::sh/info/refs", "failure_forbidden", "started"),
+        ("http://u:secret@127.0.0.1/info/refs", "failure_forbidden", "password"),
+        ("/users/sign_in", "failure_invalid", "sign_in, where no repository"),
+        ("/gone.git/info/refs", "failure_invalid", "no git repository"),
+    ],
+)
+def test_a_redirect_leads_nowhere_else(
+    world: World, http: HttpServer, location: str, status: str, word: str
+) -> None:
+    http.faults["/old"] = answer(302, Location=location)
+    outcome = world.run(1, f"{http.url}/old.git")
+    assert outcome.status == status
+    assert word in outcome.summary
+    assert "secret" not in outcome.summary + "".join(world.log)
+
+
+def test_a_hop_on_the_way_back_is_checked_too(world: World, http: HttpServer) -> None:
+    """A host that may be asked hands on to one that may not."""
+    world.policy = replace(world.policy, allow_hosts=("127.0.0.1", "localhost"))
+    there = http.url.replace("127.0.0.1", "localhost")
+    http.faults["/old"] = answer(302, Location=f"{there}/hop/info/refs")
+    http.faults["/hop"] = answer(302, Location="http://127.0.0.3/p/info/refs")
+    assert world.run(1, f"{http.url}/old.git").status == "failure_forbidden"
+    assert http.requests[-1].startswith("GET /hop")
+
+
+@pytest.mark.parametrize(
+    ("hops", "same_host"),
+    [
+        (["https://a.example/new"], True),
+        (["http://a.example/new"], True),
+        (["https://a.example/new", "http://a.example/new"], False),
+        (["https://b.example/new"], False),
+        (["https://b.example/x", "https://a.example/new"], False),
+        (["http://a.example:8080/new"], False),
+    ],
+)
+def test_what_counts_as_the_same_host(
+    monkeypatch: pytest.MonkeyPatch, hops: list[str], same_host: bool
+) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_a, **_k: [(0, 1, 6, "", ("192.0.2.1", 0))])
+    answers = [*(http_probe.Answer(301, f"{hop}/info/refs", None) for hop in hops),
+               http_probe.Answer(200, None, None)]  # fmt: skip
+    monkeypatch.setattr(http_probe, "ask", lambda *_a: answers.pop(0))
+    with Gate(Policy(), print) as gate:
+        moved = http_probe.follow("http://a.example/old", Policy(), gate)
+    assert moved == http_probe.Moved(hops[-1], True, same_host)
+
+
+# --- names, and what they mean -----------------------------------------------------------------
+
+
+def mean(monkeypatch: pytest.MonkeyPatch, *answers: tuple[str, ...]) -> list[str]:
+    """Make names mean these addresses, one set a question; to git they mean nothing."""
+    asked: list[str] = []
+
+    def resolve(host: str, port: object, *_a: object, **_k: object) -> list[Any]:
+        found = answers[min(len(asked), len(answers) - 1)]
+        asked.append(host)
+        return [(0, 1, 6, "", (address, port)) for address in found]
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+    return asked
+
+
+@pytest.mark.parametrize("way", ["http", "http by an old git", "git"])
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.2", "::1", "127.0.0.1")])
+@pytest.mark.parametrize("host", ["source.invalid", "Source.INVALID."])
+def test_git_connects_to_what_was_checked(
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
+    source: Repository,
+    way: str,
+    addresses: tuple[str, ...],
+    host: str,
+) -> None:
+    """The name means nothing to git: what it gets to, it was told."""
+    if "old" in way:
+        monkeypatch.setattr(route, "KNOWS_CURLOPT_RESOLVE", (99, 0))
+    world.policy = replace(world.policy, allow_hosts=("source.invalid",))
+    with contextlib.ExitStack() as stack:
+        if way == "git":
+            base = stack.enter_context(serve_git(source.path.parent))
+        else:
+            base = stack.enter_context(serve_http(source.path.parent)).url
+        mean(monkeypatch, addresses)
+        url = base.replace("127.0.0.1", host) + "/source.git"
+        assert world.run(1, url).status == "success", world.log
+        assert_same(source, world.mirror)
+        source.commit()
+        assert world.run(2, url).status == "success"
+
+
+@pytest.mark.parametrize("way", ["http", "git"])
+@pytest.mark.parametrize("later", [("127.0.0.1",), ("8.8.8.8", "127.0.0.1"), ("10.0.0.1",)])
+def test_a_name_that_changes_what_it_means_after_the_check_is_refused(
+    monkeypatch: pytest.MonkeyPatch, world: World, http: HttpServer, way: str, later: tuple[str]
+) -> None:
+    asked = mean(monkeypatch, ("8.8.8.8",), later)
+    url = http.url.replace("http://127.0.0.1", f"{way}://rebinds.invalid")
+    assert world.run(1, f"{url}/source.git").status == "failure_forbidden"
+    assert asked == ["rebinds.invalid"] * 2
+    assert http.requests == []
+
+
+def test_a_server_of_many_names_is_asked_by_its_own(
+    monkeypatch: pytest.MonkeyPatch, world: World
+) -> None:
+    """A git daemon with virtual hosts gets the name, not the address."""
+    monkeypatch.setattr(git, "PROBE_TIMEOUT", 5)
+    mean(monkeypatch, ("127.0.0.1",))
+    world.policy = replace(world.policy, allow_hosts=("source.invalid",))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        said: list[bytes] = []
+
+        def listen() -> None:
+            connection, _ = server.accept()
+            with connection:
+                said.append(connection.recv(4, socket.MSG_WAITALL))
+                said.append(connection.recv(int(said[0], 16) - 4, socket.MSG_WAITALL))
+
+        thread = threading.Thread(target=listen)
+        thread.start()
+        world.run(1, f"git://source.invalid:{port}/p.git")
+        thread.join()
+    assert f"git-upload-pack /p.git\0host=source.invalid:{port}\0".encode() in said[1]
+
+
+@pytest.mark.parametrize("way", ["http", "git"])
+def test_a_name_that_means_nothing(monkeypatch: pytest.MonkeyPatch, world: World, way: str) -> None:
+    def fail(*_a: object, **_k: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr("socket.getaddrinfo", fail)
+    outcome = world.run(1, f"{way}://nowhere.invalid/p.git")
+    assert outcome.status == "failure"
+    assert "name of the host is not known" in outcome.summary
+
+
+@pytest.mark.parametrize("way", ["http by an old git", "git"])
+def test_what_the_gate_could_not_reach_is_what_is_told(
+    monkeypatch: pytest.MonkeyPatch, world: World, way: str
+) -> None:
+    monkeypatch.setattr(route, "KNOWS_CURLOPT_RESOLVE", (99, 0))
+    mean(monkeypatch, ("127.0.0.1", "127.0.0.1", "127.0.0.2"))
+    world.policy = replace(world.policy, allow_hosts=("source.invalid",))
+    outcome = world.run(1, f"{way.split()[0]}://source.invalid:{free_port()}/p.git")
+    assert outcome.status == "failure"
+    assert "There is no connection to source.invalid" in outcome.summary
+
+
+def test_a_server_does_not_send_git_for_objects_elsewhere(
+    world: World, source: Repository, http: HttpServer
+) -> None:
+    """The dumb protocol has a list of other servers."""
+    http.serve_files = True
+    source.git("update-server-info")
+    objects = source.path / "objects"
+    shutil.rmtree(objects / source.git("rev-parse", "main")[:2])
+    with serve_http(source.path.parent) as other:
+        listed = f"{other.url.replace('127.0.0.1', 'localhost')}/elsewhere.git/objects/\n"
+        (objects / "info" / "http-alternates").write_text(listed)
+        assert world.run(1, f"{http.url}/source.git").status.startswith("failure")
+        assert other.requests == []
+    assert any("http-alternates" in request for request in http.requests)
+
+
+def test_a_private_network_is_not_asked(world: World) -> None:
+    outcome = world.run(1, "http://10.0.0.1/p.git")
+    assert outcome.status == "failure_forbidden"
+    assert "--allow-host" in outcome.summary
+
+
+# --- servers that are silent, absent, or break off ---------------------------------------------
 
 
 def test_a_stalled_http_server(
@@ -1260,8 +1512,6 @@ def test_a_stalled_http_server(
 
 
 def test_a_server_that_never_answers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     monkeypatch.setattr(git, "PROBE_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         outcome = world.run(1, f"git://127.0.0.1:{silent.getsockname()[1]}/p")

@@ -266,7 +266,7 @@ def test_every_example_is_understood(
     example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("run.log", "imports.json", "imports.jsonl", "changes.json"):
+    for name in ("run.log", "imports.json", "imports.jsonl", "changes.json", "urls.txt"):
         (tmp_path / name).touch()
     args = shlex.split(re.split(r" [|<>] ", example.split(f"{PROGRAM} ")[-1])[0])
     command: click.Command = main

@@ -450,6 +450,20 @@ def _operating_system_user() -> str:
         raise click.UsageError("Nobody knows who you are: say --person NAME.") from err
 
 
+def _check_allowed(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    from ..policy import check_allowed
+
+    try:
+        return tuple(map(check_allowed, value))
+    except ValueError as err:
+        raise click.BadParameter(str(err)) from None
+
+
+allow_host_option = click.option(
+    "--allow-host", "allow_hosts", metavar="HOST", multiple=True, callback=_check_allowed,
+    help="Fetch from here too: a host or host:port whatever the policy says, or a network such as"
+    " 10.0.0.0/8. Private addresses are refused otherwise.",
+)  # fmt: skip
 person_option = click.option(
     "--person",
     metavar="NAME",

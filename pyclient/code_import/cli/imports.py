@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO, get_args
 
 import click
 
 from .. import reading
+from ..importers import Source
 from ..models import NewImport, RcsType, ReviewStatus
+from . import import_lists
 from .base import (
     REFUSED,
     Failure,
@@ -35,17 +38,21 @@ from .output import (
     print_table,
     span,
     tell,
+    visible,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from psycopg import Connection
+
     from ..models import Event, Job
     from ..reading import ImportLine, ResultLine
 
 import_argument = click.argument("name", metavar="IMPORT")
 type_choice = click.Choice(get_args(RcsType))
+_SOURCE = ("url", "cvs_root", "cvs_module")
 status_choice = click.Choice(get_args(ReviewStatus))
 
 
@@ -113,11 +120,16 @@ def show_import(session: Session, name: str) -> None:
         "import add project/repo https://example.org/repo.git",
         "import add tools/sed https://example.org/sed.git --interval '12 h'",
         "import add tools/awk https://example.org/awk.git --status new",
-        "import add old/ed --cvs-root me@example.org:/cvs --cvs-module ed",
+        "import add old/ed --cvs-root :pserver:me@example.org:/cvs --cvs-module ed",
+        "import add --from urls.txt",
     ],
 )
-@click.argument("target")
+@click.argument("target", required=False)
 @click.argument("url", required=False)
+@click.option(
+    "--from", "source", type=click.File(encoding="utf-8"), metavar="FILE",
+    help="All that a list says: CSV, JSON lines or urls; - is stdin.",
+)  # fmt: skip
 @click.option("--type", "rcs_type", type=type_choice, help="[default: git; cvs with --cvs-root]")
 @click.option("--cvs-root", metavar="ROOT", help="For cvs, in place of the url.")
 @click.option("--cvs-module", metavar="MODULE", help="For cvs: the module.")
@@ -134,8 +146,9 @@ def show_import(session: Session, name: str) -> None:
 @pass_session
 def add_import(
     session: Session,
-    target: str,
+    target: str | None,
     url: str | None,
+    source: TextIO | None,
     rcs_type: RcsType | None,
     cvs_root: str | None,
     cvs_module: str | None,
@@ -144,8 +157,20 @@ def add_import(
     interval: str | None,
     person: str,
 ) -> None:
-    """Register an import: its mirror is TARGET, its code comes from URL."""
-    _, client = session.open()
+    """Register an import: its mirror is TARGET, its code comes from URL.
+
+    With --from many, a thousand in a transaction: FILE is CSV whose head names target, rcs_type,
+    url, cvs_root, cvs_module, review_status, owner or update_interval, or objects of these in JSON,
+    or plain urls. What is there already is passed over; ends with 1 if any was refused.
+    """
+    if source is not None:
+        if target is not None:
+            raise click.UsageError("Give TARGET and URL, or --from, not both.")
+        _add_list(session, source, person)
+        return
+    if target is None:
+        raise click.UsageError("Give TARGET and URL, or --from FILE.")
+    conn, client = session.open()
     imp = client.new(
         person,
         target,
@@ -164,6 +189,49 @@ def add_import(
     tell(session, imp, f"import {imp.id}, {imp.target}, is registered as {imp.review_status}")
     if status in follows:
         click.echo(follows[status], err=True)
+    _foretell(conn, Source(imp.rcs_type, imp.url, imp.cvs_root, imp.cvs_module))
+
+
+def _add_list(session: Session, source: TextIO, person: str) -> None:
+    """Register what a list says, and tell what was refused, as it happens."""
+    conn, client = session.open()
+    told, refused = import_lists.Registered(), []
+    entries = import_lists.read(source)
+    try:
+        for each in import_lists.register_list(conn, client, entries, person, told):
+            refused.append(each)
+            if not session.json:
+                place = f"line {each.line}, {each.target}"
+                click.echo(visible(f"{place}: {each.message}"), err=True)
+    except import_lists.NotAList as err:
+        raise Failure(
+            f"{source.name}: {err}", hint=f"{told.registered} imports before it are registered"
+        ) from None
+    sentence = (
+        f"{told.registered} registered, {told.already_there} there already, {told.refused} refused"
+    )
+    tell(session, {**asdict(told), "refusals": [asdict(each) for each in refused]}, sentence)
+    if told.refused:
+        raise click.exceptions.Exit(REFUSED)
+
+
+@imports.command(
+    "export",
+    examples=["import export imports.csv", "import export --form urls --type svn -"],
+)
+@click.argument("file", type=click.File("w", encoding="utf-8", lazy=True))
+@click.option(
+    "--form", type=import_lists.form_choice, default="csv", show_default=True,
+    help="CSV, JSON lines, or plain urls.",
+)  # fmt: skip
+@click.option("--status", "statuses", type=status_choice, multiple=True, help="Of this status.")
+@click.option("--type", "rcs_types", type=type_choice, multiple=True, help="Of this type.")
+@click.option("--owner", metavar="NAME", help="Of this owner.")
+@pass_session
+def export_imports(session: Session, file: TextIO, form: import_lists.Form, **filters: Any) -> None:
+    """Write all imports into FILE, as a list that `import add --from` reads; - is stdout."""
+    count = import_lists.write(session.connect(), form, file, given(filters))
+    click.echo(f"{count} imports written", err=True)
 
 
 @imports.command(
@@ -244,6 +312,7 @@ def set_import_url(session: Session, name: str, url: str, person: str) -> None:
     conn, client = session.open()
     imp = find_import(conn, name)
     _tell_change(session, imp, client.set_url(imp.id, url, person))
+    _foretell(conn, Source(imp.rcs_type, url))
 
 
 @imports.command("approve", examples=["import approve project/repo"])
@@ -340,11 +409,24 @@ def _update(session: Session, name: str, changes: Mapping[str, str | None], pers
     conn, client = session.open()
     imp = find_import(conn, name)
     _tell_change(session, imp, client.update(imp.id, changes, person))
+    if not changes.keys().isdisjoint(_SOURCE):
+        now = {name: changes.get(name, getattr(imp, name)) for name in _SOURCE}
+        _foretell(conn, Source(imp.rcs_type, **now))
 
 
 def _tell_change(session: Session, imp: ImportLine, change: Event | None) -> None:
     what = f"is changed: {brief(change.data)}" if change else "is like that already"
     tell(session, change, f"import {imp.id}, {imp.target}, {what}")
+
+
+def _foretell(conn: Connection[Any], source: Source) -> None:
+    """Say so at once when no worker will fetch from a source."""
+    from ..policy import Policy, hosts_listed
+
+    excluded = reading.setting(conn, "excluded_hosts")
+    policy = Policy.load(excluded_hosts=hosts_listed(excluded.value if excluded else None))
+    if why := policy.foresee(source):
+        click.echo(f"but workers will refuse it: {why}", err=True)
 
 
 def _tell_job(session: Session, imp: ImportLine, job: Job, now: datetime) -> None:

@@ -15,6 +15,7 @@ from .base import (
     Command,
     Failure,
     Session,
+    allow_host_option,
     key_file_option,
     pass_session,
     person_option,
@@ -59,11 +60,8 @@ FOLLOWED = 1.0
     "--limit", metavar="N", type=click.IntRange(min=1), default=3, show_default=True,
     help="Runs side by side.",
 )  # fmt: skip
-@click.option(
-    "--allow-host", "allow_hosts", metavar="HOST", multiple=True,
-    help="Fetch from this host too, as host or host:port, whatever the policy says.",
-)  # fmt: skip
 @key_file_option
+@allow_host_option
 @person_option
 @pass_session
 def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options: Any) -> None:

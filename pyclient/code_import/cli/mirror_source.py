@@ -69,6 +69,14 @@ class Place:
             return cls(text)
         raise NotASource("there is no such path, and it is not a url")
 
+    def full_target(self) -> str:
+        """A name for the mirror that no other place has: its host and its whole path."""
+        if self.path is not None:
+            return _target(self.path.parts[1:])
+        match = _URL.fullmatch(normal(self.url))
+        assert match is not None
+        return _target((match["host"], *(match["path"] or "").split("/")))
+
     def targets(self) -> Iterator[str]:
         """Names for the mirror: the plainest first, then longer ones, without end."""
         if self.path is not None:

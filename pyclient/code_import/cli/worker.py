@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .base import NOTHING, Command, Failure, Session, key_file_option, pass_session
+from .base import (
+    NOTHING,
+    Command,
+    Failure,
+    Session,
+    allow_host_option,
+    key_file_option,
+    pass_session,
+)
 from .output import print_json, visible
 
 if TYPE_CHECKING:
@@ -46,10 +54,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.option("--once", is_flag=True, help="Run what is due now, and end.")
 @click.option("--listen/--no-listen", default=True, help="Wake by LISTEN, or by polling alone.")
-@click.option(
-    "--allow-host", "allow_hosts", metavar="HOST", multiple=True,
-    help="Fetch from this host too, as host or host:port, whatever the policy says.",
-)  # fmt: skip
+@allow_host_option
 @click.option(
     "--time-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
     default=86_400, show_default=True, help="How long one run may take.",

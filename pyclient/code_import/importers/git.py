@@ -12,20 +12,22 @@ histories, while the names that it looks for are refused again by every git that
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from code_import.importers import Outcome
 from code_import.mirror import Lost, Store, read_head
-from code_import.redaction import clean
+from code_import.policy import Forbidden
 from code_import.refs import BRANCHES, TAGS, Refs, parse_listing
 
-from .gittool import Git
+from .gate import Gate
+from .gittool import Git, installed_version
 from .process import ToolFailed, ToolTooSlow
 from .publish import list_refs
+from .route import find_route
 from .secret import secret_file
 from .update import (
     Cause,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from code_import.mirror import Mirror, Stage
 
     from .process import Finished
+    from .route import Route
     from .update import Log
 
 OLDEST_GIT = (2, 30)
@@ -57,6 +60,8 @@ LOW_SPEED_TIME = 60
 """Seconds of hardly any data after which an http server counts as stalled."""
 
 _SHALLOW = re.compile(r"(?m)^warning: rejected .* because shallow roots are not allowed")
+_REDIRECTS = re.compile(r"returned error: 30[12378]")
+_IS_BUSY = re.compile(r"returned error: (?:429|503)")
 _STAGED_HEAD = "refs/stage/HEAD"
 _OUR_PLACES = re.compile(
     r"Cloning into |From \S+$|(?:[-*+t=] )?(?:\[(?!rejected)|[0-9a-f]{7,}\.{2,3}[0-9a-f]{7,} )"
@@ -170,16 +175,12 @@ def run_import(run: Run) -> Outcome:
 
 def missing_tools() -> str | None:
     """None when git is here and new enough; else one line that says what is not."""
-    import subprocess
-
     oldest = ".".join(map(str, OLDEST_GIT))
-    try:
-        said = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+    version = installed_version()
+    if version is None:
         return f"git {oldest} or newer is not installed"
-    version = re.search(r"(\d+)\.(\d+)", said)
-    if version is None or (int(version[1]), int(version[2])) < OLDEST_GIT:
-        return f"git {oldest} or newer is needed, and this is {clean(said)}"
+    if version < OLDEST_GIT:
+        return f"git {oldest} or newer is needed, and this is {version[0]}.{version[1]}"
     return None
 
 
@@ -187,16 +188,15 @@ def _mirror(run: Run, log: Log) -> Outcome:
     url = run.policy.check(run.source)
     store = Store(run.store)
     mirror = find_mirror(run, store, log)
-    git = Git(store, url.partition(":")[0])
-    verify(run, store, mirror, git, log)
-    with _offered(run.login, url) as login:
-        source = _Source(git, url, log, login)
+    verify(run, store, mirror, Git(store, url.partition(":")[0]), log)
+    with Gate(run.policy, log) as gate, _offered(run.login, url) as login:
         log(f"Asking {run.source.url} for its refs.")
-        remote = source.probe()
+        source, remote = _Source.at(url, run, store, gate, log, login).found()
         if is_up_to_date(run, mirror, remote):
             return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
         log(f"The source has {remote.describe()}.")
-        return Update(run, log, store, mirror, git, _Fetch(mirror, git, source, remote)).go()
+        supply = _Fetch(mirror, source.git, source, remote)
+        return Update(run, log, store, mirror, source.git, supply).go()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +207,12 @@ class _Offer:
     keep_open: tuple[int, ...] = ()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _offered(login: Login | None, url: str) -> Iterator[_Offer]:
     """Have a login at hand until the end of the block, for its host alone, and the url's scheme.
 
-    git asks the helper only for what its name fits: this scheme, host and port.
+    git asks the helper only for what its name fits: this scheme, host and port, wherever the server
+    redirects to.
     """
     scheme = url.partition("://")[0]
     if login is None or scheme not in ("http", "https"):
@@ -225,31 +226,87 @@ def _offered(login: Login | None, url: str) -> Iterator[_Offer]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The repository at a url. What it does wrong ends the run."""
+    """The repository at a url that was checked. What it does wrong ends the run."""
 
-    git: Git
     url: str
+    run: Run
+    store: Store
+    gate: Gate
     log: Log
     login: _Offer
+    route: Route
+    git: Git
 
-    def probe(self) -> Refs:
-        """Ask for branches, tags and HEAD."""
+    @classmethod
+    def at(cls, url: str, run: Run, store: Store, gate: Gate, log: Log, login: _Offer) -> _Source:
+        """Find the way to a url."""
+        route = find_route(url, run.policy, gate)
+        git = Git(store, url.partition(":")[0], route.environment)
+        return cls(url, run, store, gate, log, login, route, git)
+
+    def found(self) -> tuple[_Source, Refs]:
+        """Ask for branches, tags and HEAD; if the server redirects within its host, there."""
         try:
-            return parse_listing(self._list().out)
+            return self, parse_listing(self._list().out)
         except ToolFailed as failed:
-            explain(failed, CAUSES)
+            if not _REDIRECTS.search(failed.finished.err):
+                self._explain(failed)
+            there = self._follow(failed)
+        try:
+            return there, parse_listing(there._list().out)
+        except ToolFailed as failed:
+            there._explain(failed)
+
+    def _follow(self, failed: ToolFailed) -> _Source:
+        """Find where the server redirects to. Ends the run unless that is the same host."""
+        from .http_probe import NoAnswer, follow
+
+        try:
+            moved = follow(self.url, self.run.policy, self.gate)
+        except Forbidden as refusal:
+            raise Ended(
+                "failure_forbidden", f"The server redirects to where nothing is fetched: {refusal}"
+            ) from None
+        except NoAnswer:
+            moved = None
+        if moved is None:
+            self._explain(failed)
+        if moved.same_host:
+            self.log(f"The server redirects to {moved.url}, which this run uses.")
+            return _Source.at(moved.url, self.run, self.store, self.gate, self.log, self.login)
+        if not moved.is_repository:
+            raise Ended(
+                "failure_invalid",
+                f"The server redirects to {moved.url}, where no repository is open to everybody.",
+            )
+        raise Ended(
+            "failure_invalid",
+            f"The repository has moved to {moved.url}. To import it from there:"
+            f" code-import import set-url {self.run.target} {shlex.quote(moved.url)}",
+        )
+
+    def _explain(self, failed: ToolFailed) -> NoReturn:
+        if _IS_BUSY.search(failed.finished.err):
+            from .http_probe import NoAnswer, ask
+
+            with contextlib.suppress(NoAnswer):
+                if wait := ask(self.url, self.gate).wait:
+                    raise Ended(
+                        "failure", f"The server wants fewer requests, and none for {wait} s."
+                    )
+        explain(failed, CAUSES, self.gate)
 
     def is_git(self) -> bool:
         """Whether the answer came from git: an empty page looks like an empty repository."""
         try:
             return "packet:" in self._list(GIT_TRACE_PACKET="1").err
         except ToolFailed as failed:
-            explain(failed, CAUSES)
+            self._explain(failed)
 
     def clone(self, stage: Stage) -> None:
         """Fetch all of it into a new repository."""
         self._fetch(
-            stage, "clone", "--bare", "--template=", "--progress", "--", self.url,
+            stage, "clone", "--bare", "--template=", "--progress", "--", self.route.url,
             str(stage.repository), repository=None,
         )  # fmt: skip
         configure(stage.repository)
@@ -260,7 +317,7 @@ class _Source:
         self._fetch(
             stage, "fetch", "--no-tags", "--prune", "--force", "--no-write-fetch-head",
             "--refmap=", "--progress", *(("--unshallow", "--update-shallow") if shallow else ()),
-            "--", self.url, f"+{BRANCHES}*:{BRANCHES}*", f"+{TAGS}*:{TAGS}*",
+            "--", self.route.url, f"+{BRANCHES}*:{BRANCHES}*", f"+{TAGS}*:{TAGS}*",
             *((f"+HEAD:{_STAGED_HEAD}",) if detached else ()),
             repository=stage.repository,
         )  # fmt: skip
@@ -268,7 +325,8 @@ class _Source:
     def _list(self, **env: str) -> Finished:
         try:
             return self.git(
-                *_network(), *self.login.options, "ls-remote", "--symref", "--", self.url,
+                *_network(), *self.route.options, *self.login.options,
+                "ls-remote", "--symref", "--", self.route.url,
                 keep_open=self.login.keep_open, timeout=PROBE_TIMEOUT, env=env,
             )  # fmt: skip
         except ToolTooSlow:
@@ -283,11 +341,12 @@ class _Source:
     def _fetch(self, stage: Stage, *args: str, repository: Path | None) -> None:
         try:
             fetched = self.git.logged(
-                *_network(), *self.login.options, *args, log=self._tell, repository=repository,
+                *_network(), *self.route.options, *self.login.options, *args,
+                log=self._tell, repository=repository,
                 keep_open=(stage.fd, *self.login.keep_open),
             )  # fmt: skip
         except ToolFailed as failed:
-            explain(failed, CAUSES)
+            self._explain(failed)
         if _SHALLOW.search(fetched.err):  # git leaves such refs out and says that all is well.
             raise Ended(
                 "failure_unsupported_feature",

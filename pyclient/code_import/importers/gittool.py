@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from typing import TYPE_CHECKING
 
 from .process import Finished, ToolFailed, closed_environment, run, run_logged
@@ -22,10 +24,22 @@ _ALWAYS = (
 )  # fmt: skip
 
 
+def installed_version() -> tuple[int, int] | None:
+    """The version of the git that is installed; None when there is none to be found."""
+    try:
+        said = subprocess.run(["git", "version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    found = re.search(r"(\d+)\.(\d+)", said)
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
 class Git:
     """Runs git in a store. ``protocol`` is the only one that it may speak with a server."""
 
-    def __init__(self, store: Store, protocol: str) -> None:
+    def __init__(
+        self, store: Store, protocol: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._cwd = store.root
         self._env = closed_environment(
             store.home,
@@ -41,6 +55,7 @@ class Git:
             GIT_SSH_COMMAND="false",
             GIT_TEMPLATE_DIR="",
             GIT_TERMINAL_PROMPT="0",
+            **(environment or {}),
         )
 
     def __call__(

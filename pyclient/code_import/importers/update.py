@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from code_import.mirror import Lock, Mirror, Stage
     from code_import.refs import Change
 
+    from .gate import Gate
     from .gittool import Git
     from .publish import Published
 
@@ -332,11 +333,16 @@ def _borrow(repository: Path, mirror: Mirror, refs: Mapping[str, str]) -> None:
         shutil.copyfile(shallow, repository / "shallow")
 
 
-def explain(failed: ToolFailed, causes: Iterable[Cause]) -> NoReturn:
+def explain(failed: ToolFailed, causes: Iterable[Cause], gate: Gate | None = None) -> NoReturn:
     """End the run with the status that the complaints of a tool stand for.
 
-    The first cause that fits counts; a complaint that fits none is a ``failure``.
+    What the gate has refused or could not reach says more than the tool. Then the first cause that
+    fits counts; a complaint that fits none is a ``failure``.
     """
+    if gate is not None and gate.refused:
+        raise Forbidden(gate.refused[0])
+    if gate is not None and gate.unreached:
+        raise Ended("failure", f"{gate.unreached[:1].upper()}{gate.unreached[1:]}.")
     lines = failed.finished.err.splitlines()
     own = [line for line in lines if "remote error:" not in line and line[:7] != "remote:"]
     for cause in causes:

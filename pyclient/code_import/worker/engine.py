@@ -19,7 +19,7 @@ from code_import import reading
 from code_import.errors import CodeImportError, NotAllowed, NotYours, RunGone
 from code_import.importers import Source
 from code_import.journal import ref_name
-from code_import.policy import Policy
+from code_import.policy import Policy, hosts_listed
 from code_import.redaction import clean
 from code_import.refs import Terms
 
@@ -90,7 +90,7 @@ class Options:
     command: str = "code-import worker"
     """What others are told that is at work here."""
     allow_hosts: tuple[str, ...] = ()
-    """Hosts that may be fetched from whatever the policy says, as ``host`` or ``host:port``."""
+    """What may be fetched from besides: ``host``, ``host:port``, or a network."""
     limit: int = 3
     listen: bool = True
     time_limit: float = 86_400
@@ -362,7 +362,6 @@ class Worker:
 
     def _order(self, assignment: Assignment, source: Source, granted: Granted) -> Order:
         known = self._database.look(lambda conn: brief(conn, assignment.code_import_id))
-        hosts = (host.strip() for host in self._settings.excluded_hosts.split(","))
         return Order(
             job_id=assignment.id,
             code_import_id=assignment.code_import_id,
@@ -370,7 +369,8 @@ class Worker:
             source=source,
             store=self._options.store,
             policy=Policy.load(
-                excluded_hosts=filter(None, hosts), allow_hosts=self._options.allow_hosts
+                excluded_hosts=hosts_listed(self._settings.excluded_hosts),
+                allow_hosts=self._options.allow_hosts,
             ),
             lease=self._settings.lease,
             login=granted.login,
