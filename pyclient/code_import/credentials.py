@@ -7,13 +7,14 @@ one seals, all of them open. A worker on another machine needs a copy of the fil
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import stat
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from code_import.importers import Login
 from code_import.wire import dump_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from code_import.importers import Source
     from code_import.models import JobCredential
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
 LONGEST_PASSWORD = 4_096
 
 _HEAD = """\
-# The keys of the credentials in code-import's database. Whoever has this file and the database can
-# read them. The first key seals; all open. A new one goes above the others, and an old one can go
-# when `code-import credential list` shows its name no more.
+# The keys of the credentials in code-import's database. Whoever has both can read them. The first
+# key seals; all open. `code-import credential new-key` puts a new one above the others, and an old
+# one can go when `code-import credential list` shows its name no more.
 """
 _KEY = re.compile(rb"[A-Za-z0-9_-]{43}=")
 _URL = re.compile(
@@ -179,20 +180,54 @@ def make_keys(file: Path) -> bool:
         return False
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
-        try:
-            with open(fd, "wb") as out:  # noqa: PTH123
-                out.write(_HEAD.encode() + Fernet.generate_key() + b"\n")
-                out.flush()
-                os.fsync(out.fileno())
-            with suppress(FileExistsError):
-                os.link(new, file)
-                return True
-        finally:
-            Path(new).unlink()
+        with _written(file, _HEAD.encode() + Fernet.generate_key() + b"\n") as new:
+            os.link(new, file)
+    except FileExistsError:
+        return False
     except OSError as err:
         raise KeysUnusable(f"the key file cannot be made: {err}") from None
-    return False
+    return True
+
+
+def add_key(file: Path) -> Keys:
+    """Put a new key above those that a file has. Raises KeysUnusable."""
+    load_keys(file)
+    try:
+        with _locked(file) as old:
+            lines = old.splitlines(keepends=True)
+            head = next(n for n, line in enumerate(lines) if _KEY.match(line.strip()))
+            key = Fernet.generate_key() + b"\n"
+            with _written(file, b"".join([*lines[:head], key, *lines[head:]])) as new:
+                os.replace(new, file)  # noqa: PTH105
+    except OSError as err:
+        raise KeysUnusable(f"the key file cannot be written: {err}") from None
+    return load_keys(file)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[bytes]:
+    """The content of a key file, which nobody else changes until the end of the block."""
+    while True:
+        with file.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(opened.fileno()), file.stat()):
+                yield opened.read()
+                return
+
+
+@contextmanager
+def _written(file: Path, content: bytes) -> Iterator[str]:
+    """A new file beside one, with this content, for its user alone; what is left of it goes."""
+    fd, new = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
+    try:
+        with open(fd, "wb") as out:  # noqa: PTH123
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        yield new
+    finally:
+        with suppress(FileNotFoundError):
+            Path(new).unlink()
 
 
 def _check_is_secret(file: Path, found: os.stat_result) -> None:

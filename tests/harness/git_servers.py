@@ -129,13 +129,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         told = self.server.told
         told.requests.append(f"{self.command} {self.path}")
+        given = self.headers.get("Authorization", "")
+        if given:
+            told.authorizations.append(given)
         for start, fault in told.faults.items():
             if self.path.startswith(start):
                 fault(self)
                 return
-        given = self.headers.get("Authorization", "")
-        if given:
-            told.authorizations.append(given)
         if told.login and given != f"Basic {base64.b64encode(told.login.encode()).decode()}":
             answer(401, WWW_Authenticate='Basic realm="tests"')(self)
         elif told.serve_files:

@@ -28,6 +28,7 @@ from code_import.credentials import (
     Bound,
     Keys,
     KeysUnusable,
+    add_key,
     is_encrypted,
     load_keys,
     make_keys,
@@ -127,6 +128,20 @@ def test_what_is_no_key_file_is_refused(tmp_path: Path, content: str | None, why
         load_keys(file)
 
 
+def test_of_many_new_keys_at_once_none_is_lost(keys: Keys, key_file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add_key, [key_file] * 16))
+    lines = key_file.read_text().splitlines()
+    assert len({line for line in lines if not line.startswith("#")}) == 17
+    assert load_keys(key_file).name != keys.name
+    assert list(key_file.parent.iterdir()) == [key_file]
+
+
+def test_no_key_is_added_to_what_is_no_key_file(key_file: Path) -> None:
+    with pytest.raises(KeysUnusable, match="there is no key file"):
+        add_key(key_file)
+
+
 def test_neither_a_folder_nor_a_pipe_is_a_key_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     for file in (tmp_path, tmp_path / "pipe"):
@@ -205,12 +220,11 @@ def test_a_secret_that_was_changed_opens_nothing(keys: Keys) -> None:
 
 def test_a_new_key_seals_and_the_old_one_still_opens(keys: Keys, key_file: Path) -> None:
     old = sealed(keys, HOSTS)
-    first = Fernet.generate_key().decode()
-    key_file.write_text(f"{first}\n{key_file.read_text()}")
-    both = load_keys(key_file)
+    both = add_key(key_file)
     assert both.name != keys.name
+    assert key_file.stat().st_mode & 0o777 == 0o600
     assert open_for(both, old, 7, SOURCE) == open_for(both, sealed(both, HOSTS), 7, SOURCE)
-    key_file.write_text(first)
+    key_file.write_text("".join(key_file.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(KeysUnusable, match=f"does not have the key {keys.name}"):
         open_for(load_keys(key_file), old, 7, SOURCE)
     renamed = replace(old, key_name=both.name)
@@ -326,6 +340,7 @@ def test_a_login_is_added_listed_replaced_and_removed(command: Command, imp: Imp
     said = command("credential", "replace", "1", "--username", "droid", "--expires", "2999-01-31")
     assert "credential 1, droid at git.example.org, is replaced" in said
     assert '"date_expires": "2999-01-31T00:00:00Z"' in command("credential", "list", "--json")
+    assert "seals with the new key" in command("credential", "new-key")
     assert "credential 1 is removed" in command("credential", "remove", "1")
     assert len(command("credential", "list").splitlines()) == 2
 

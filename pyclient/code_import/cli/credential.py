@@ -184,6 +184,23 @@ def remove_credential(session: Session, credential_id: int, person: str) -> None
     tell(session, None, f"credential {credential_id} is removed")
 
 
+@credential.command("new-key", examples=["credential new-key"])
+@key_file_option
+@pass_session
+def new_key(session: Session, key_file: Path) -> None:
+    """Seal with a new key from now on. Each machine with a worker needs a copy of the file.
+
+    What the old keys have sealed they still open: keep them until every login is replaced.
+    """
+    from ..credentials import KeysUnusable, add_key
+
+    try:
+        keys = add_key(key_file)
+    except KeysUnusable as err:
+        raise Failure(str(err)) from None
+    tell(session, {"key_name": keys.name}, f"{key_file} seals with the new key {keys.name}")
+
+
 @credential.command(
     "for-job",
     sql="code_import_credential_for_job",
