@@ -39,6 +39,7 @@ from code_import.importers import Login, Source
 from code_import.importers.secret import secret_file
 from code_import.models import JobCredential
 from harness.git_servers import HttpServer, answer, serve_http
+from harness.waiting import eventually
 from harness.worlds import Repository, World, new_world
 
 if TYPE_CHECKING:
@@ -737,3 +738,35 @@ def test_a_credential_swapped_in_the_database_is_sent_nowhere(farm: Farm) -> Non
     assert status == "internal_failure"
     assert "was sealed for the host good.example.org" in log
     assert farm.server.requests == []
+
+
+def test_a_run_whose_login_the_database_does_not_give_is_given_back(
+    farm: Farm, connect: Connect
+) -> None:
+    """A server that stands still may have the login: nothing is fetched without it."""
+    farm.store_login("--unencrypted")
+    farm.conn.execute("select vcs.code_import_configure('maximum_heartbeat_interval', '8 s', 'a')")
+    holder = connect(autocommit=False)
+    holder.execute("lock table vcs._code_import_credential in access exclusive mode")
+    worker = farm.start()
+    eventually(lambda: "no database" in farm.said, 30, "a worker that waits no longer")
+    assert farm.server.requests == []
+    holder.rollback()
+    assert worker.wait(60) == 0, farm.said
+    rows = farm.conn.execute(
+        "select event_type from vcs.code_import_event where event_type in ('release', 'finish')"
+        " order by id"
+    ).fetchall()
+    assert (rows[0], rows[-1]) == (("release",), ("finish",))
+    assert farm.conn.execute("select status from vcs.code_import_result").fetchall() == [
+        ("success",)
+    ]
+
+
+def test_mirror_logs_in_too(farm: Farm) -> None:
+    farm.store_login("--unencrypted")
+    store = str(farm.folder / "store")
+    url = f"{farm.server.url}/source.git"
+    said = farm.command("mirror", url, "--store", store, "--allow-host", "127.0.0.1")
+    assert "mirrored" in said
+    assert farm.server.authorizations
