@@ -153,6 +153,7 @@ def test_add_many_reads_json_and_ends_with_1_if_any_was_refused(
     assert [row["error_code"] for row in json.loads(outcome.stdout)] == [None, "23505"]
     assert cli("import", "add-many", "-", stdin="[]") == ""
     assert "JSON" in cli.run("import", "add-many", "-", stdin="{").stderr
+    assert "https://example.org/" in cli("import", "export", "-", "--form", "urls")
 
 
 def test_update_changes_what_is_named_and_nothing_else(cli: CommandLine) -> None:
