@@ -20,6 +20,8 @@ create table if not exists vcs._code_import_credential (
 
 create unique index if not exists code_import_credential_is_the_only_one_of_its_host
     on vcs._code_import_credential (host) where code_import_id is null;
+create index if not exists _code_import_credential_host_idx
+    on vcs._code_import_credential (host, id);
 
 comment on table vcs._code_import_credential is
     'Who workers are to a host: for one import, or for all from that host.';

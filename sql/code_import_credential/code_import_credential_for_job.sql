@@ -20,9 +20,15 @@ begin
     select credential.*, source.is_encrypted into v_credential
     from vcs._code_import as import
     cross join lateral vcs._source_places(import.url, import.cvs_root) as source
-    join vcs._code_import_credential as credential
-        on credential.host = any (source.places)
-        and (credential.code_import_id = import.id or credential.code_import_id is null)
+    cross join lateral (
+        select own.*
+        from vcs._code_import_credential as own
+        where own.code_import_id = import.id and own.host = any (source.places)
+        union all
+        select of_host.*
+        from vcs._code_import_credential as of_host
+        where of_host.code_import_id is null and of_host.host = any (source.places)
+    ) as credential
     where import.id = v_schedule.code_import_id
     order by credential.code_import_id, array_position(source.places, credential.host)
     limit 1;
