@@ -3,7 +3,7 @@
 --
 --   IJ400  bad value          source details, target, status, limit, setting, null
 --   IJ403  not yours          the machine or job belongs to another role
---   IJ404  not found          no such import, machine or log file
+--   IJ404  not found          no such import, machine, log file or credential
 --   IJ409  wrong state        not in the state that the call needs
 --   IJ410  run gone           no such run: it has ended, or never was
 --   IJ423  already running    a request for what is running already

@@ -19,6 +19,7 @@ grant select on
     vcs.code_import_event,
     vcs.code_import_result,
     vcs.code_import_log_file,
+    vcs.code_import_credential,
     vcs.code_import_mirror,
     vcs.code_import_ref_change,
     vcs.code_import_held_ref,
@@ -34,7 +35,7 @@ grant execute on function
     vcs.code_import_mirror_as_of(bigint, timestamptz)
 to code_import_reader, code_import_worker, code_import_operator;
 
--- Workers run jobs; operators may do it for them.
+-- Workers run jobs; operators may do it for them, but are shown no secret.
 grant execute on function
     vcs.code_import_job_claim(text, integer, integer, text[]),
     vcs.code_import_job_for_machine(text, integer, text[]),
@@ -46,7 +47,8 @@ grant execute on function
     vcs.code_import_job_finish(bigint, text, bigint),
     vcs.code_import_job_finish_many(bigint[], text[], bigint[]),
     vcs.code_import_job_release(bigint),
-    vcs.code_import_job_reclaim(bigint)
+    vcs.code_import_job_reclaim(bigint),
+    vcs.code_import_credential_for_job(bigint)
 to code_import_worker, code_import_operator;
 
 -- Anybody who keeps the farm clean: workers, operators, and the scheduler of the database.
@@ -55,7 +57,7 @@ grant execute on function
     vcs.code_import_tidy_up()
 to code_import_worker, code_import_operator, code_import_reclaimer;
 
--- Operators register, review, request, kill, run machines and configure.
+-- Operators register, review, request, kill, run machines, configure, and store logins.
 grant execute on function
     vcs.code_import_new(text, text, text, text, text, text, text, text, interval),
     vcs.code_import_new_many(jsonb, text),
@@ -80,5 +82,8 @@ grant execute on function
     vcs.code_import_machine_set_offline(bigint, text, text, text),
     vcs.code_import_machine_delete(bigint, text),
     vcs.code_import_machine_disown(bigint, text),
-    vcs.code_import_configure(text, text, text)
+    vcs.code_import_configure(text, text, text),
+    vcs.code_import_credential_new(text, text, bytea, text, text, bigint, boolean, timestamptz),
+    vcs.code_import_credential_replace(bigint, text, bytea, text, text, boolean, timestamptz),
+    vcs.code_import_credential_delete(bigint, text)
 to code_import_operator;

@@ -32,6 +32,8 @@
 \ir install/migrate.sql
 \set migration 0011.shorter-updates
 \ir install/migrate.sql
+\set migration 0012.credentials
+\ir install/migrate.sql
 
 -- What the API is now: one line a file, nothing but SQL in them.
 \ir errors.sql
@@ -47,6 +49,8 @@
 \ir code_import_log_file/code_import_log_file.sql
 \ir code_import_result/code_import_result.sql
 \ir code_import_event/code_import_event.sql
+\ir code_import_credential/code_import_credential.sql
+
 \ir code_import_mirror/code_import_mirror.sql
 \ir code_import_mirror/code_import_ref_change.sql
 \ir code_import_mirror/code_import_held_ref.sql
@@ -110,6 +114,13 @@
 \ir code_import_job/code_import_job_reclaimable.sql
 \ir code_import_job/code_import_job_reclaim.sql
 \ir code_import_job/code_import_job_reclaim_stale.sql
+
+-- Who runs are to the hosts that they fetch from
+\ir code_import_credential/_credential.sql
+\ir code_import_credential/code_import_credential_new.sql
+\ir code_import_credential/code_import_credential_replace.sql
+\ir code_import_credential/code_import_credential_delete.sql
+\ir code_import_credential/code_import_credential_for_job.sql
 
 -- What becomes of a mirror: told by its runs, decided by people
 \ir code_import_mirror/_mirror.sql

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .models import (
     Assignment,
+    Credential,
     Directive,
     Event,
     Finished,
@@ -17,6 +18,7 @@ from .models import (
     HeldRef,
     Import,
     Job,
+    JobCredential,
     JobDirective,
     Machine,
     MachineState,
@@ -549,6 +551,89 @@ class Client:
             f"select {Machine.columns} from vcs.code_import_machine_disown(%s, %s)",
             machine_id,
             person,
+        )
+
+    # Credentials
+
+    def credential_new(
+        self,
+        host: str,
+        username: str,
+        secret: bytes,
+        key_name: str,
+        person: str,
+        code_import_id: int | None = None,
+        allow_unencrypted: bool = False,
+        date_expires: datetime | None = None,
+    ) -> Credential:
+        """Store a login for a host (``host`` or ``host:port``), or for one import from it.
+
+        Needs the secret sealed: :mod:`code_import.credentials` does it. An import's own credential
+        comes before its host's. Returns the credential. Raises NotFound, AlreadyThere.
+        """
+        return fetch_one(
+            self._conn,
+            Credential,
+            f"select {Credential.columns} from vcs.code_import_credential_new("
+            "%s, %s, %s, %s, %s, %s::bigint, %s, %s::timestamptz)",
+            host,
+            username,
+            secret,
+            key_name,
+            person,
+            code_import_id,
+            allow_unencrypted,
+            date_expires,
+        )
+
+    def credential_replace(
+        self,
+        credential_id: int,
+        username: str,
+        secret: bytes,
+        key_name: str,
+        person: str,
+        allow_unencrypted: bool = False,
+        date_expires: datetime | None = None,
+    ) -> Credential:
+        """Replace all of a credential but the host and the import that it is for.
+
+        Returns it. Raises NotFound.
+        """
+        return fetch_one(
+            self._conn,
+            Credential,
+            f"select {Credential.columns} from vcs.code_import_credential_replace("
+            "%s, %s, %s, %s, %s, %s, %s::timestamptz)",
+            credential_id,
+            username,
+            secret,
+            key_name,
+            person,
+            allow_unencrypted,
+            date_expires,
+        )
+
+    def credential_delete(self, credential_id: int, person: str) -> None:
+        """Delete a credential; a run that has it keeps it to its end.
+
+        Raises NotFound.
+        """
+        fetch_value(
+            self._conn, "select vcs.code_import_credential_delete(%s, %s)", credential_id, person
+        )
+
+    def credential_for_job(self, job_id: int) -> JobCredential | None:
+        """Return the sealed login for a running job of one's own, or None when there is none.
+
+        One that has expired, or is not for an unencrypted connection, comes with a ``refusal`` in
+        place of its secret. Raises NotYours, WrongState (not running), RunGone.
+        """
+        return fetch_maybe(
+            self._conn,
+            JobCredential,
+            f"select {JobCredential.columns} from vcs.code_import_credential_for_job(%s)",
+            job_id,
         )
 
     # Mirrors

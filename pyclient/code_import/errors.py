@@ -54,7 +54,7 @@ class NotYours(CodeImportError):
 
 
 class NotFound(CodeImportError):
-    """No such import, machine or log file, or it is a log file of another run."""
+    """No such import, machine, credential or log file, or a log file of another run."""
 
     sqlstate = "IJ404"
 

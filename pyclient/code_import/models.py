@@ -6,7 +6,7 @@ Times are aware datetimes, spans are timedeltas, ids are ints; people and machin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, LiteralString
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ FinishStatus = Literal[
     "killed",
 ]
 ResultStatus = Literal[FinishStatus, "reclaimed"]
+CredentialRefusal = Literal["expired", "unencrypted"]
 EventType = Literal[
     "create",
     "modify",
@@ -199,6 +200,43 @@ class LogFile:
     size: int
     """In bytes."""
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A login that workers use at a host. What is secret in it is not here."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, host, username, key_name, allow_unencrypted,"
+        " date_expires"
+    )
+
+    id: int
+    date_created: datetime
+    code_import_id: int | None
+    """The only import that uses it; None: all from this host that have none of their own."""
+    host: str
+    """The only host that it is shown to, or ``host:port``."""
+    username: str
+    key_name: str
+    """Which key its secret is sealed with."""
+    allow_unencrypted: bool
+    """Whether it may cross the network for others to read."""
+    date_expires: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobCredential(Credential):
+    """The credential of a run, sealed, for :mod:`code_import.credentials` to open."""
+
+    columns: ClassVar[LiteralString] = (
+        "id, date_created, code_import_id, host, username, key_name, allow_unencrypted,"
+        " date_expires, secret, refusal"
+    )
+
+    secret: bytes | None = field(repr=False)
+    refusal: CredentialRefusal | None
+    """Why there is no secret."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, LiteralString, TypeVar, get_arg
 
 from .models import (
     Assignment,
+    Credential,
     Event,
     EventType,
     HeldRef,
@@ -98,6 +99,15 @@ class EventLine(Event):
 
     target: str | None
     hostname: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialLine(Credential):
+    """A credential, with the name of its import."""
+
+    columns: ClassVar[LiteralString] = Credential.columns + ", target"
+
+    target: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +514,47 @@ def events(
         person=person,
         before=before,
         limit=limit,
+    )
+
+
+def credentials(
+    conn: Connection[Any],
+    *,
+    host: str | None = None,
+    code_import_id: int | None = None,
+    after: int = 0,
+    limit: int = 50,
+) -> list[CredentialLine]:
+    """List credentials by id: those of a host, or of an import alone."""
+    return fetch_listing(
+        conn,
+        CredentialLine,
+        f"""
+        select {CredentialLine.columns}
+        from vcs.code_import_credential as record
+        left join lateral (
+            select imp.target from vcs.code_import as imp where imp.id = record.code_import_id
+        ) as imp on true
+        where (%(host)s::text is null or record.host = %(host)s)
+          and (%(code_import_id)s::bigint is null or record.code_import_id = %(code_import_id)s)
+          and record.id > %(after)s
+        order by record.id
+        limit %(limit)s
+        """,
+        host=host,
+        code_import_id=code_import_id,
+        after=after,
+        limit=limit,
+    )
+
+
+def credential(conn: Connection[Any], credential_id: int) -> Credential | None:
+    """Return the credential of this id, or None."""
+    return fetch_maybe(
+        conn,
+        Credential,
+        f"select {Credential.columns} from vcs.code_import_credential where id = %s",
+        credential_id,
     )
 
 

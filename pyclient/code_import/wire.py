@@ -78,7 +78,7 @@ def jsonb(value: object) -> Jsonb:
 
 
 def dump_json(value: object) -> str:
-    """A value as JSON text: times in ISO 8601 and UTC, spans as ISO 8601 durations."""
+    """A value as JSON text: times in ISO 8601 and UTC, spans as ISO 8601 durations, bytes hex."""
     return json.dumps(value, default=_plain, ensure_ascii=False)
 
 
@@ -108,6 +108,8 @@ def _plain(value: object) -> object:
         return instant(value)
     if isinstance(value, timedelta):
         return duration(value)
+    if isinstance(value, bytes):
+        return f"\\x{value.hex()}"
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

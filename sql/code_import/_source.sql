@@ -57,24 +57,65 @@ begin
         || coalesce(nullif(v_part.userinfo, '') || '@', '')
         || v_part.host
         || coalesce(
-            ':' || nullif(
-                nullif(ltrim(v_part.port, '0'), ''),
-                case v_part.scheme
-                    when 'http' then '80'
-                    when 'https' then '443'
-                    when 'ftp' then '21'
-                    when 'git' then '9418'
-                    when 'ssh' then '22'
-                    when 'svn' then '3690'
-                    when 'svn+ssh' then '22'
-                    when 'bzr' then '4155'
-                    when 'bzr+ssh' then '22'
-                    else ''
-                end
-            ),
+            ':' || nullif(nullif(ltrim(v_part.port, '0'), ''), vcs._default_port(v_part.scheme)),
             ''
         )
         || rtrim(v_part.path, '/');
+end;
+$$;
+
+-- The port of a scheme that needs not be named; empty when there is none.
+create or replace function vcs._default_port(p_scheme text)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case p_scheme
+        when 'http' then '80'
+        when 'https' then '443'
+        when 'ftp' then '21'
+        when 'git' then '9418'
+        when 'ssh' then '22'
+        when 'svn' then '3690'
+        when 'svn+ssh' then '22'
+        when 'bzr' then '4155'
+        when 'bzr+ssh' then '22'
+        when 'pserver' then '2401'
+        else ''
+    end;
+end;
+$$;
+
+-- What a source's host is called in a credential, the narrowest first: with its port, and without
+-- it if it is the scheme's own. Null for what takes no password. A CVS root counts as a url.
+create or replace function vcs._source_places(
+    p_url      text,
+    p_cvs_root text,
+    out places       text[],
+    out is_encrypted boolean
+)
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_part record := vcs._split_url(coalesce(
+        p_url,
+        'pserver://' || regexp_replace(substring(p_cvs_root from '^:pserver:(.*)$'), ':?/', '/')
+    ));
+    v_port text := coalesce(
+        nullif(ltrim(v_part.port, '0'), ''), vcs._default_port(v_part.scheme)
+    );
+begin
+    is_encrypted := v_part.scheme = 'https';
+    if v_part.scheme in ('https', 'http', 'ftp', 'svn', 'pserver') then
+        places := array[v_part.host || ':' || v_port];
+        if v_port = vcs._default_port(v_part.scheme) then
+            places := places || v_part.host;
+        end if;
+    end if;
 end;
 $$;
 

@@ -1,4 +1,4 @@
--- An import goes, and its job with it, whatever it is doing. History stays.
+-- An import goes, and with it its job, whatever it is doing, and its credential. History stays.
 
 create or replace function vcs.code_import_delete(p_code_import_id bigint, p_person text default null)
 returns void
@@ -21,12 +21,14 @@ begin
 
     delete from vcs._code_import_logtail as tail where tail.job_id = v_schedule.job_id;
     delete from vcs._code_import_schedule as schedule where schedule.code_import_id = p_code_import_id;
+    delete from vcs._code_import_credential as credential
+    where credential.code_import_id = p_code_import_id;
     delete from vcs._code_import as import where import.id = p_code_import_id;
 end;
 $$;
 
 comment on function vcs.code_import_delete(bigint, text) is
-$$Delete an import and its job, in any state; its worker is told by IJ410.
+$$Delete an import, its job and its credential; its worker gets IJ410.
 
 event   delete
 error   IJ400 a person that is no name, or a null code_import_id

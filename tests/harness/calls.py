@@ -88,6 +88,23 @@ CALLS: dict[str, Call] = {
     ),
     "make job": Call("code_import_job_new", "{code_import_id}"),
     "delete job": Call("code_import_job_delete_pending", "{code_import_id}"),
+    # what people do with credentials, and workers
+    "store login": Call(
+        "code_import_credential_new",
+        "'example.org', 'robot', '\\x01', 'key', 'cy', {code_import_id}",
+    ),
+    "store login of host": Call(
+        "code_import_credential_new", "'example.org', 'robot', '\\x01', 'key', 'cy'"
+    ),
+    "replace login": Call(
+        "code_import_credential_replace",
+        "(select min(id) from vcs.code_import_credential), 'droid', '\\x02', 'key', 'cy'",
+    ),
+    "delete login": Call(
+        "code_import_credential_delete",
+        "(select min(id) from vcs.code_import_credential), 'cy'",
+    ),
+    "fetch login": Call("code_import_credential_for_job", "{job_id}"),
     # what people do with machines and settings
     "online": Call("code_import_machine_set_online", "{machine_id}"),
     "quiesce": Call("code_import_machine_set_quiescing", "{machine_id}, 'mo'"),

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
     from pathlib import Path
 
-_FORGOTTEN = ("CODE_IMPORT_DSN", "CODE_IMPORT_STORE", "DATABASE_URL", "PYTHONPATH", "PYTHONHOME")
+_FORGOTTEN = (
+    "CODE_IMPORT_CREDENTIAL_KEY_FILE",
+    "CODE_IMPORT_DSN",
+    "CODE_IMPORT_STORE",
+    "DATABASE_URL",
+    "PYTHONPATH",
+    "PYTHONHOME",
+)
 _FORGOTTEN_PREFIXES = ("PG", "GIT_", "YOYO_")
 
 _FIXED = {

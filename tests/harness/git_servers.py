@@ -5,6 +5,7 @@ The http server counts requests, and can be told to answer paths with faults ins
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import subprocess
@@ -30,6 +31,10 @@ class HttpServer:
     faults: dict[str, Callable[[BaseHTTPRequestHandler], None]] = field(default_factory=dict)
     cut_after: int | None = None
     """When set, a fetch ends after so many bytes of its answer."""
+    login: str | None = None
+    """When set, ``user:password``: whoever does not say so is asked to."""
+    authorizations: list[str] = field(default_factory=list)
+    """What was said, whether it was asked for or not."""
     serve_files: bool = False
     """Hand out files, as a server does that has never heard of git."""
 
@@ -124,11 +129,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         told = self.server.told
         told.requests.append(f"{self.command} {self.path}")
+        given = self.headers.get("Authorization", "")
+        if given:
+            told.authorizations.append(given)
         for start, fault in told.faults.items():
             if self.path.startswith(start):
                 fault(self)
                 return
-        if told.serve_files:
+        if told.login and given != f"Basic {base64.b64encode(told.login.encode()).decode()}":
+            answer(401, WWW_Authenticate='Basic realm="tests"')(self)
+        elif told.serve_files:
             self._serve_file()
         else:
             self._run_backend()

@@ -36,6 +36,7 @@ def fill(dsn: str) -> None:
                 [_import(number) for number in range(first, first + CHUNK)], "ada"
             )
             assert not [one for one in made if one.error_code]
+        _store_logins(conn)
         for number in range(ROUNDS):
             conn.execute(
                 "update vcs._code_import_schedule set date_due = now() - interval '1 minute'"
@@ -48,6 +49,19 @@ def fill(dsn: str) -> None:
         _start_some(client)
         _have_people_act(conn, client)
         conn.execute("vacuum (freeze, analyze)")
+
+
+def _store_logins(conn: psycopg.Connection[Any]) -> None:
+    """Each import has one of its own."""
+    conn.execute(
+        """
+        select count(credential.id)
+        from vcs.code_import as import
+        cross join lateral vcs.code_import_credential_new(
+            split_part(import.url, '/', 3), 'robot', 'x', 'key', 'ada', import.id
+        ) as credential
+        """
+    )
 
 
 def _import(number: int) -> dict[str, Any]:

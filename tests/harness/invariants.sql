@@ -260,12 +260,12 @@ history as (
     where first.event_type <> 'create'
     union all
     select 'an import is created once', event.code_import_id
-    from event where event.event_type = 'create'
+    from event where event.event_type = 'create' and event.code_import_id is not null
     group by event.code_import_id having count(*) > 1
     union all
     select 'an import that has events is there or has a delete event', event.code_import_id
     from event
-    where event.event_type = 'create'
+    where event.event_type = 'create' and event.code_import_id is not null
       and not exists (select from import where import.id = event.code_import_id)
       and not exists (
           select from event as gone
@@ -276,6 +276,17 @@ history as (
     from import left join told on told.code_import_id = import.id
     where (told.data ->> 'owner', told.data ->> 'assignee', told.data ->> 'target', told.data ->> 'rcs_type', told.data ->> 'url', told.data ->> 'review_status')
         is distinct from (import.owner, import.assignee, import.target, import.rcs_type, import.url, import.review_status)
+    union all
+    select 'the events tell what a credential is', credential.id
+    from vcs.code_import_credential as credential
+    left join lateral (
+        select event.data from event
+        where credential.id::text
+            in (event.data #>> '{credential, id}', event.data #>> '{old_credential, id}')
+        order by event.id desc
+        limit 1
+    ) as told on true
+    where told.data #>> '{credential, username}' is distinct from credential.username
     union all
     select 'the events tell the state of a machine', machine.id
     from machine

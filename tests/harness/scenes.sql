@@ -52,6 +52,7 @@ create function scene.clear() returns void language sql as $$
     delete from vcs._code_import_result;
     delete from vcs._code_import_event;
     delete from vcs._code_import_schedule;
+    delete from vcs._code_import_credential;
     delete from vcs._code_import;
     delete from vcs._code_import_machine;
     update vcs._code_import_setting
@@ -112,6 +113,12 @@ begin
         'events of machines', (
             select jsonb_agg(jsonb_build_array(event_type, person) order by machine_id, id)
             from vcs.code_import_event where machine_id is not null
+        ),
+        'credentials', (
+            select jsonb_agg(jsonb_build_array(
+                credential.code_import_id is null, host, username, secret
+            ) order by credential.id)
+            from vcs._code_import_credential as credential
         ),
         'logs', (select count(*) from vcs.code_import_log_file),
         'settings', (select jsonb_agg(value order by name) from vcs.code_import_settings)

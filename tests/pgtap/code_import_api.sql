@@ -27,7 +27,9 @@ select bag_eq(
         ('code_import_mirror_report'), ('code_import_mirror_accept'), ('code_import_mirror_keep'),
         ('code_import_mirror_set_maximum_loss'), ('code_import_mirror_as_of'),
         ('code_import_mirror_restore'),
-        ('code_import_tidy_up') $$,
+        ('code_import_tidy_up'), ('code_import_credential_new'),
+        ('code_import_credential_replace'), ('code_import_credential_delete'),
+        ('code_import_credential_for_job') $$,
     'these are the functions that callers may use'
 );
 select is_empty(

@@ -76,6 +76,21 @@ returns bigint language sql as $$
     ) as job;
 $$;
 
+-- A login for a host, or for an import from there; returns its id.
+create function a_credential(
+    p_host           text        default null,
+    p_code_import_id bigint      default null,
+    p_date_expires   timestamptz default null,
+    p_secret         bytea       default '\x5ea1ed'
+)
+returns bigint language sql as $$
+    select id
+    from vcs.code_import_credential_new(
+        coalesce(p_host, 'host-' || nextval('tap.serial')), 'robot', p_secret, 'key', 'ada',
+        p_code_import_id, p_date_expires => p_date_expires
+    );
+$$;
+
 -- Move an import's times, instead of the clock. What is null stays.
 create function move(
     p_code_import_id    bigint,

@@ -468,7 +468,7 @@ def test_tidy_up_counts(cli: CommandLine) -> None:
 
 
 def test_the_api_is_listed(cli: CommandLine) -> None:
-    assert len(cli.json("api")) == 42
+    assert len(cli.json("api")) == 46
     told = cli("api", "job_claim")
     assert told.startswith("vcs.code_import_job_claim(p_hostname text")
     assert max(map(len, told.splitlines())) <= 80

@@ -15,6 +15,7 @@ from psycopg.rows import class_row, dict_row, tuple_row
 
 from code_import import reading
 from code_import.client import Client
+from code_import.errors import AlreadyThere
 from code_import.models import Finished, JobDirective, Setting
 from code_import.wire import dump_json, duration, instant
 from harness.ageing import age
@@ -476,6 +477,23 @@ def test_every_method_is_called_in_this_file() -> None:
               if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)}  # fmt: skip
     methods = {name for name in vars(Client) if not name.startswith("_")}
     assert methods <= called
+
+
+def test_credentials_are_stored_replaced_given_to_a_run_and_deleted(client: Client) -> None:
+    job_id = running(client)
+    assert client.credential_for_job(job_id) is None
+    host, end = URL.split("/")[2], datetime(2999, 1, 1, tzinfo=UTC)
+    made = client.credential_new(host, "robot", b"sealed", "key", "alice", date_expires=end)
+    assert (made.host, made.username, made.date_expires) == (host, "robot", end)
+    replaced = client.credential_replace(made.id, "droid", b"again", "new key", "alice", True)
+    assert (replaced.id, replaced.username, replaced.date_expires) == (made.id, "droid", None)
+    given = client.credential_for_job(job_id)
+    assert given is not None
+    assert (given.secret, given.refusal, given.key_name) == (b"again", None, "new key")
+    with pytest.raises(AlreadyThere, match="has a credential already"):
+        client.credential_new(host, "robot", b"sealed", "key", "alice")
+    client.credential_delete(made.id, "alice")
+    assert client.credential_for_job(job_id) is None
 
 
 def _silence(conn: psycopg.Connection[Any]) -> None:

@@ -1678,22 +1678,6 @@ def test_a_users_name_reaches_neither_the_log_nor_the_server(
     assert "http://***@127.0.0.1" in world.log[0]
 
 
-@pytest.mark.parametrize(
-    ("said", "logged"),
-    [
-        ("remote: \x1b[31mred\x1b[0m\x07\x00text", "remote: red text"),
-        ("see https://user:pass@host/p and http://t@h", "see https://***@host/p and http://***@h"),
-        ("https://user:p@ss@host/p", "https://***@host/p"),
-        ("Authorization: Basic abc", "Authorization: ***"),
-        ("caf\udce9", "caf?"),
-        ("x" * 600, "x" * 499 + "…"),
-        ("a\u2028b\r\nc", "a b c"),
-    ],
-)
-def test_words_of_strangers_are_made_fit_for_a_log(said: str, logged: str) -> None:
-    assert process.clean(said) == logged
-
-
 def test_a_flood_of_words_does_not_fill_the_log(tmp_path: Path) -> None:
     lines: list[str] = []
     finished = process.run_logged(

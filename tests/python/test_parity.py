@@ -36,6 +36,8 @@ FRIENDLY = {
     "code_import_machine_set_quiescing": ("machine", "quiesce"),
     "code_import_machine_set_offline": ("machine", "offline"),
     "code_import_configure": ("settings", "set"),
+    "code_import_credential_new": ("credential", "add"),
+    "code_import_credential_delete": ("credential", "remove"),
 }
 
 RELATIONS = {
@@ -46,6 +48,7 @@ RELATIONS = {
     "code_import_event": models.Event,
     "code_import_result": models.Result,
     "code_import_log_file": models.LogFile,
+    "code_import_credential": models.Credential,
     "code_import_mirror": models.Mirror,
     "code_import_ref_change": models.RefChange,
     "code_import_held_ref": models.HeldRef,
@@ -59,6 +62,7 @@ TABLE_FUNCTIONS = {
     "code_import_job_update_heartbeats": models.JobDirective,
     "code_import_mirror_as_of": models.RefAsOf,
     "code_import_tidy_up": models.Tidied,
+    "code_import_credential_for_job": models.JobCredential,
 }
 
 SCHEDULED = {
@@ -136,7 +140,7 @@ def test_every_public_function_is_a_method_of_the_same_name_and_parameters(
         if not name.startswith("_")
     }
     functions = public_functions(conn)
-    assert len(functions) == 42
+    assert len(functions) == 46
     assert methods == functions
 
 
@@ -174,7 +178,8 @@ def test_every_sqlstate_has_a_class() -> None:
 @pytest.mark.parametrize(
     "cls",
     [*RELATIONS.values(), *TABLE_FUNCTIONS.values(), reading.ImportLine, reading.JobLine,
-     reading.MachineLine, reading.EventLine, reading.ResultLine, reading.ResultInFull],
+     reading.MachineLine, reading.EventLine, reading.ResultLine, reading.ResultInFull,
+     reading.CredentialLine],
     ids=lambda cls: cls.__name__,
 )  # fmt: skip
 def test_a_record_selects_the_fields_that_it_has(cls: Any) -> None:

@@ -35,7 +35,8 @@ MOST = 1_500
 SMALL = 8
 """Pages of a table that may well be read whole: a partition that has just begun."""
 GROWING = (
-    "^_code_import($|_schedule|_logtail|_result|_event|_log_file|_ref_change|_mirror|_held_ref)"
+    "^_code_import($|_schedule|_logtail|_result|_event|_log_file|_ref_change|_mirror|_held_ref"
+    "|_credential)"
 )
 
 
@@ -187,6 +188,14 @@ READINGS: dict[str, Callable[[Asking], object]] = {
     "results: of a status that none has": lambda at: reading.results(at.conn, statuses=["killed"]),
     "result": lambda at: reading.result(at.conn, at.result.id),
     "log_file": lambda at: reading.log_file(at.conn, 7),
+    "credentials": lambda at: reading.credentials(at.conn),
+    "credentials: the next page": lambda at: reading.credentials(at.conn, after=15_000),
+    "credentials: of a host": lambda at: reading.credentials(at.conn, host="host7.example.org"),
+    "credentials: of a host that has none": lambda at: reading.credentials(at.conn, host="none"),
+    "credentials: of an import": lambda at: reading.credentials(
+        at.conn, code_import_id=at.job.code_import_id
+    ),
+    "credential": lambda at: reading.credential(at.conn, 7),
 }
 
 CALLS: dict[str, Callable[[Asking], object]] = {
@@ -256,6 +265,14 @@ CALLS: dict[str, Callable[[Asking], object]] = {
         [{"ref": "HEAD", "kind": "updated", "new": "ref: refs/heads/main"}],
         "ada",
     ),
+    "credential_new": lambda at: at.client.credential_new(
+        f"new{at.turn}.example.org", "robot", b"x", "key", "ada"
+    ),
+    "credential_replace": lambda at: at.client.credential_replace(
+        credential(at), "robot", b"x", "key", "ada"
+    ),
+    "credential_delete": lambda at: at.client.credential_delete(credential(at), "ada"),
+    "credential_for_job": lambda at: at.client.credential_for_job(at.run.id),
     "tidy_up": lambda at: at.client.tidy_up(),
 }
 
@@ -264,6 +281,11 @@ def held(at: Asking) -> int:
     """An import whose run holds something back."""
     refs = [{"ref": "refs/heads/main", "kind": "deleted", "old": f"{at.turn:040}"}]
     return at.client.mirror_report(at.run.id, None, refs).code_import_id
+
+
+def credential(at: Asking) -> int:
+    """The login of the import whose job waits."""
+    return reading.credentials(at.conn, code_import_id=at.job.code_import_id)[0].id
 
 
 COMMANDS = (
@@ -279,6 +301,8 @@ COMMANDS = (
     "mirror list", "mirror list --held", "mirror list --damaged",
     "mirror held project7/repository7", "mirror changes project7/repository7",
     "mirror as-of project7/repository7 today",
+    "credential list", "credential list --host host7.example.org",
+    "credential list --import project7/repository7",
 )  # fmt: skip
 
 # --- how it is looked at -------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from code_import import schema
 from code_import.client import Client
 from code_import.mirror import read_state
 from code_import.worker.lock import Held, WorkerLock
-from code_import.worker.log import LINE_LENGTH, TAIL_BYTES, RunLog, clean
+from code_import.worker.log import TAIL_BYTES, RunLog
 from code_import.worker.timing import Backoff
 from harness import servers
 from harness.waiting import eventually
@@ -877,26 +877,6 @@ def test_a_sleeping_worker_does_not_hold_a_mirror_for_longer_than_a_lease(
 
 
 # --- its parts ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("line", "cleaned"),
-    [
-        ("plain\ttext", "plain\ttext"),
-        ("a\x00b\x07c\r", "abc"),
-        ("\x1b[31mred\x1b[0m", "red"),
-        (
-            "at https://token@host/x and http://user:secret@host",
-            "at https://***@host/x and http://***@host",
-        ),
-        ("ssh://git@host/x", "ssh://git@host/x"),
-        ("ssh://git:secret@host/x", "ssh://git:***@host/x"),
-        ("half \udcff a character", "half ? a character"),
-        ("x" * 9_999, "x" * (LINE_LENGTH - 1) + "…"),
-    ],
-)
-def test_lines_are_made_fit_to_be_shown(line: str, cleaned: str) -> None:
-    assert clean(line) == cleaned
 
 
 def test_a_log_is_bounded_and_keeps_its_end() -> None:

@@ -19,6 +19,7 @@ ENTRIES = {
     "result": Entry(f"{__name__}.result", "result", "How runs ended, and their logs.", LOOK),
     "event": Entry(f"{__name__}.event", "event", "Who did what, and when.", LOOK),
     "machine": Entry(f"{__name__}.machine", "machine", "The machines that run jobs.", OPERATE),
+    "credential": Entry(f"{__name__}.credential", "credential", "Logins of sources.", OPERATE),
     "settings": Entry(f"{__name__}.settings", "settings", "Limits and intervals.", OPERATE),
     "log-file": Entry(f"{__name__}.result", "log_file", "Store the log of a run.", OPERATE),
     "tidy-up": Entry(f"{__name__}.settings", "tidy_up", "Remove what is too old.", OPERATE),

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import click
@@ -214,7 +215,7 @@ def _write_sections(formatter: click.HelpFormatter, rows: list[tuple[str, str, s
 def sql_words(function: str) -> tuple[str, ...]:
     """The words of a SQL function on the command line: ``code_import_job_start`` → job start."""
     name = function.removeprefix("code_import_")
-    for noun in ("job", "machine", "mirror", "log_file"):
+    for noun in ("job", "machine", "mirror", "log_file", "credential"):
         if name.startswith(f"{noun}_"):
             return noun.replace("_", "-"), name.removeprefix(f"{noun}_").replace("_", "-")
     if name in ("configure", "tidy_up"):
@@ -471,6 +472,24 @@ person_option = click.option(
     show_default="you",
     show_envvar=True,
     help="In whose name.",
+)
+
+
+def _key_file() -> Path:
+    import platformdirs
+
+    return platformdirs.user_config_path("code-import", appauthor=False) / "credential-keys"
+
+
+key_file_option = click.option(
+    "--key-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="CODE_IMPORT_CREDENTIAL_KEY_FILE",
+    default=_key_file,
+    show_default="yours",
+    show_envvar=True,
+    help="The keys that the logins of sources are sealed with.",
 )
 
 

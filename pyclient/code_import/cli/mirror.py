@@ -16,6 +16,7 @@ from .base import (
     Failure,
     Session,
     allow_host_option,
+    key_file_option,
     pass_session,
     person_option,
 )
@@ -59,6 +60,7 @@ FOLLOWED = 1.0
     "--limit", metavar="N", type=click.IntRange(min=1), default=3, show_default=True,
     help="Runs side by side.",
 )  # fmt: skip
+@key_file_option
 @allow_host_option
 @person_option
 @pass_session

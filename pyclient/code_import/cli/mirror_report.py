@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import reading
-from ..worker.log import clean
+from ..redaction import clean
 from .base import PROGRAM, REFUSED, Session
 from .output import ago, print_json, span, visible
 

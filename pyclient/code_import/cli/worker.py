@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .base import NOTHING, Command, Failure, Session, allow_host_option, pass_session
+from .base import (
+    NOTHING,
+    Command,
+    Failure,
+    Session,
+    allow_host_option,
+    key_file_option,
+    pass_session,
+)
 from .output import print_json, visible
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ if TYPE_CHECKING:
     "--silence-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
     default=3_600, show_default=True, help="How long a run may be without output.",
 )  # fmt: skip
+@key_file_option
 @click.option("--check", is_flag=True, help="Say what can be imported here, and end.")
 @pass_session
 def worker(session: Session, store: Path | None, once: bool, check: bool, **options: Any) -> None:

@@ -45,8 +45,14 @@ class Login:
     """Who a run is to its source. It may be shown to ``host`` alone, and to nobody else."""
 
     host: str
+    """As a credential names it: with a port, if it is not the scheme's own."""
     username: str
     password: str = field(repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may show, in any form."""
+        return self.password, f"{self.username}:{self.password}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from .gittool import Git, installed_version
 from .process import ToolFailed, ToolTooSlow
 from .publish import list_refs
 from .route import find_route
+from .secret import secret_file
 from .update import (
     Cause,
     Ended,
@@ -41,10 +42,10 @@ from .update import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from code_import.importers import Run
+    from code_import.importers import Login, Run
     from code_import.mirror import Mirror, Stage
 
     from .process import Finished
@@ -188,14 +189,39 @@ def _mirror(run: Run, log: Log) -> Outcome:
     store = Store(run.store)
     mirror = find_mirror(run, store, log)
     verify(run, store, mirror, Git(store, url.partition(":")[0]), log)
-    with Gate(run.policy, log) as gate:
+    with Gate(run.policy, log) as gate, _offered(run.login, url) as login:
         log(f"Asking {run.source.url} for its refs.")
-        source, remote = _Source.at(url, run, store, gate, log).found()
+        source, remote = _Source.at(url, run, store, gate, log, login).found()
         if is_up_to_date(run, mirror, remote):
             return Outcome("success_nochange", f"Nothing new: {remote.describe()}.")
         log(f"The source has {remote.describe()}.")
         supply = _Fetch(mirror, source.git, source, remote)
         return Update(run, log, store, mirror, source.git, supply).go()
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What makes git answer a server that asks for a login."""
+
+    options: tuple[str, ...] = ()
+    keep_open: tuple[int, ...] = ()
+
+
+@contextlib.contextmanager
+def _offered(login: Login | None, url: str) -> Iterator[_Offer]:
+    """Have a login at hand until the end of the block, for its host alone, and the url's scheme.
+
+    git asks the helper only for what its name fits: this scheme, host and port, wherever the server
+    redirects to.
+    """
+    scheme = url.partition("://")[0]
+    if login is None or scheme not in ("http", "https"):
+        yield _Offer()
+        return
+    with secret_file(f"username={login.username}\npassword={login.password}\n") as secret:
+        told = f'!f() {{ test "$1" = get && cat {shlex.quote(str(secret.path))}; }}; f'
+        option = f"credential.{scheme}://{login.host}.helper={told}"
+        yield _Offer(("-c", option), secret.keep_open)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,15 +233,16 @@ class _Source:
     store: Store
     gate: Gate
     log: Log
+    login: _Offer
     route: Route
     git: Git
 
     @classmethod
-    def at(cls, url: str, run: Run, store: Store, gate: Gate, log: Log) -> _Source:
+    def at(cls, url: str, run: Run, store: Store, gate: Gate, log: Log, login: _Offer) -> _Source:
         """Find the way to a url."""
         route = find_route(url, run.policy, gate)
         git = Git(store, url.partition(":")[0], route.environment)
-        return cls(url, run, store, gate, log, route, git)
+        return cls(url, run, store, gate, log, login, route, git)
 
     def found(self) -> tuple[_Source, Refs]:
         """Ask for branches, tags and HEAD; if the server redirects within its host, there."""
@@ -246,7 +273,7 @@ class _Source:
             self._explain(failed)
         if moved.same_host:
             self.log(f"The server redirects to {moved.url}, which this run uses.")
-            return _Source.at(moved.url, self.run, self.store, self.gate, self.log)
+            return _Source.at(moved.url, self.run, self.store, self.gate, self.log, self.login)
         if not moved.is_repository:
             raise Ended(
                 "failure_invalid",
@@ -298,8 +325,9 @@ class _Source:
     def _list(self, **env: str) -> Finished:
         try:
             return self.git(
-                *_network(), *self.route.options, "ls-remote", "--symref", "--", self.route.url,
-                timeout=PROBE_TIMEOUT, env=env,
+                *_network(), *self.route.options, *self.login.options,
+                "ls-remote", "--symref", "--", self.route.url,
+                keep_open=self.login.keep_open, timeout=PROBE_TIMEOUT, env=env,
             )  # fmt: skip
         except ToolTooSlow:
             raise Ended(
@@ -313,8 +341,9 @@ class _Source:
     def _fetch(self, stage: Stage, *args: str, repository: Path | None) -> None:
         try:
             fetched = self.git.logged(
-                *_network(), *self.route.options, *args,
-                log=self._tell, repository=repository, keep_open=(stage.fd,),
+                *_network(), *self.route.options, *self.login.options, *args,
+                log=self._tell, repository=repository,
+                keep_open=(stage.fd, *self.login.keep_open),
             )  # fmt: skip
         except ToolFailed as failed:
             self._explain(failed)

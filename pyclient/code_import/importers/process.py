@@ -1,7 +1,6 @@
 """External tools: run in a closed environment, their words made fit for a log.
 
-What a tool says may come from a stranger's server. It is kept within bounds, control characters go,
-and so does whatever a url carries before its host.
+What a tool says may come from a stranger's server: it is kept within bounds, and cleaned.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from code_import.redaction import clean
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -27,10 +28,6 @@ MOST_LINES = 2_000
 TAIL = 64 * 1024
 """As much of a tool's complaints is kept to find out what they mean."""
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s'\"]*@")
-_SECRET_HEADER = re.compile(r"((?:proxy-)?authorization:).*", re.IGNORECASE)
 _LINE_END = re.compile(rb"[\r\n]")
 
 
@@ -56,19 +53,12 @@ class ToolTooSlow(Exception):
     """A tool did not end in its time, and was stopped."""
 
 
-def clean(text: str) -> str:
-    """One line of a tool's, a server's or a url's words, fit for a log."""
-    text = _CONTROLS.sub(" ", _ESCAPES.sub("", text)).strip()
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    text = _SECRET_HEADER.sub(r"\1 ***", _USERINFO.sub(r"\1***@", text))
-    return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"
-
-
 def gist(err: str) -> str:
     """The line that says most: the first fatal one, else the last; cleaned."""
     lines = [line for line in err.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith("fatal: ")]
-    return clean((fatal[:1] or lines[-1:] or ["it said nothing"])[0].removeprefix("fatal: "))
+    said = (fatal[:1] or lines[-1:] or ["it said nothing"])[0].removeprefix("fatal: ")
+    return clean(said.strip(), LONGEST_LINE)
 
 
 def closed_environment(home: Path, **more: str) -> dict[str, str]:
@@ -256,7 +246,7 @@ class _Listener:
             self.tail = (self.tail + raw + b"\n")[-TAIL:]
         if self._logged > MOST_LINES:
             return
-        if line := clean(raw.decode("utf-8", "replace")):
+        if line := clean(raw.decode("utf-8", "replace").strip(), LONGEST_LINE):
             self._logged += 1
             if self._logged > MOST_LINES:
                 line = "(this tool says more than a log can hold: the rest is left out)"

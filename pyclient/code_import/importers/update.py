@@ -19,9 +19,10 @@ from code_import.importers import Outcome
 from code_import.journal import Journal
 from code_import.mirror import STATE, BadTarget, Busy, Lost, Store, Superseded, read_head
 from code_import.policy import Forbidden
+from code_import.redaction import clean
 from code_import.refs import Refs, make_plan
 
-from .process import ToolFailed, ToolTooSlow, clean, gist
+from .process import ToolFailed, ToolTooSlow, gist
 from .publish import Publisher, all_new, link, list_refs
 
 if TYPE_CHECKING:

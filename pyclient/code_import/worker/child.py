@@ -16,10 +16,11 @@ import signal
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
-from code_import.importers import Importer, Outcome, Run, RunLost, Source
+from code_import.importers import Importer, Login, Outcome, Run, RunLost, Source
+from code_import.redaction import clean, hide
 from code_import.refs import Terms
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from code_import.policy import Policy
-
-LONGEST_LINE = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,9 @@ class Order:
     policy: Policy
     lease: float
     """Seconds that a run lives without a sign of its worker, at most."""
+    login: Login | None = None
+    refusal: Outcome | None = None
+    """Why there is nothing to run; the login that it needs cannot be had."""
     terms: Terms = field(default_factory=Terms)
     told: int = 0
     ref_retention: float = 90 * 86_400
@@ -59,17 +61,22 @@ def main(order: Order, control: socket.socket, output: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit_memory()
     signal.signal(signal.SIGTERM, _terminated)
+    if order.login is not None:
+        hide(order.login.secrets)
     worker = _Worker(control, order.lease)
     threading.Thread(target=worker.listen, daemon=True).start()
     try:
         outcome = _run_import(order, worker)
     except RunLost as err:
-        worker.tell(lost=str(err))
+        worker.tell(lost=clean(str(err)))
     else:
-        worker.tell(outcome=asdict(outcome))
+        worker.tell(outcome=asdict(replace(outcome, summary=clean(outcome.summary))))
 
 
 def _run_import(order: Order, worker: _Worker) -> Outcome:
+    if order.refusal is not None:
+        worker.log(order.refusal.summary)
+        return order.refusal
     try:
         run = Run(
             job_id=order.job_id,
@@ -80,6 +87,7 @@ def _run_import(order: Order, worker: _Worker) -> Outcome:
             log=worker.log,
             confirm=worker.confirm,
             policy=order.policy,
+            login=order.login,
             terms=order.terms,
             told=order.told,
             ref_retention=order.ref_retention,
@@ -142,7 +150,7 @@ class _Worker:
                 os.killpg(0, signal.SIGKILL)
 
     def log(self, line: str) -> None:
-        self.tell(log=line[:LONGEST_LINE])
+        self.tell(log=clean(line))
 
     def confirm(self) -> None:
         """Ask, with the mirror's lock in hand: a worker that stands still must not hold it up."""

@@ -20,6 +20,7 @@ from code_import.errors import CodeImportError, NotAllowed, NotYours, RunGone
 from code_import.importers import Source
 from code_import.journal import ref_name
 from code_import.policy import Policy, hosts_listed
+from code_import.redaction import clean
 from code_import.refs import Terms
 
 from .child import Order
@@ -34,7 +35,7 @@ from .database import (
 )
 from .listener import Listener
 from .lock import WorkerLock
-from .log import clean
+from .logins import Granted, grant
 from .runs import RunProcess, start_forkserver
 from .signals import Signals
 from .telling import give_back, tell
@@ -84,6 +85,8 @@ class Options:
     lock_folder: Path
     """Where this user's workers say that they work."""
     rcs_types: tuple[RcsType, ...]
+    key_file: Path
+    """The keys that open the logins of sources; need not be there while there are none."""
     command: str = "code-import worker"
     """What others are told that is at work here."""
     allow_hosts: tuple[str, ...] = ()
@@ -319,12 +322,18 @@ class Worker:
     def _start(self, assignment: Assignment) -> bool:
         assert self._context is not None
         logger.info("%s started: %s", _name(assignment), _source(assignment))
+        source = _source_of(assignment)
+        try:
+            granted = grant(self._database, assignment, source, self._options.key_file)
+        except RunGone:
+            logger.warning("%s had ended before it began", _name(assignment))
+            return True
         try:
             run = RunProcess(
                 assignment,
                 self._context,
                 self._selector,
-                self._order(assignment),
+                self._order(assignment, source, granted),
                 self._settings.log_file_limit,
                 lambda run, text: self._watcher.line(run.assignment, text),
             )
@@ -337,6 +346,8 @@ class Worker:
         self._beat_at = min(self._beat_at if self._runs else inf, now() + FIRST_BEAT)
         self._runs.append(run)
         self._watcher.started(assignment)
+        if granted.note:
+            run.write(granted.note)
         return True
 
     def _refresh_settings(self) -> None:
@@ -349,24 +360,21 @@ class Worker:
         self._settings_at = now()
         self._database.patience = min(MOST_PATIENCE, max(LEAST_PATIENCE, self._settings.lease / 4))
 
-    def _order(self, assignment: Assignment) -> Order:
+    def _order(self, assignment: Assignment, source: Source, granted: Granted) -> Order:
         known = self._database.look(lambda conn: brief(conn, assignment.code_import_id))
         return Order(
             job_id=assignment.id,
             code_import_id=assignment.code_import_id,
             target=assignment.target,
-            source=Source(
-                rcs_type=assignment.rcs_type,
-                url=assignment.url,
-                cvs_root=assignment.cvs_root,
-                cvs_module=assignment.cvs_module,
-            ),
+            source=source,
             store=self._options.store,
             policy=Policy.load(
                 excluded_hosts=hosts_listed(self._settings.excluded_hosts),
                 allow_hosts=self._options.allow_hosts,
             ),
             lease=self._settings.lease,
+            login=granted.login,
+            refusal=granted.refusal,
             terms=Terms(
                 known.maximum_loss_percent,
                 {ref_name(ref): value for ref, value in known.accepted.items()},
@@ -498,6 +506,15 @@ def one_line(err: Exception) -> str:
 
 def _name(assignment: Assignment) -> str:
     return f"run {assignment.id} of {assignment.target}"
+
+
+def _source_of(assignment: Assignment) -> Source:
+    return Source(
+        rcs_type=assignment.rcs_type,
+        url=assignment.url,
+        cvs_root=assignment.cvs_root,
+        cvs_module=assignment.cvs_module,
+    )
 
 
 def _source(assignment: Assignment) -> str:

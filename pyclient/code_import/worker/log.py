@@ -2,39 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections import deque
 from datetime import UTC, datetime
 
+from code_import.redaction import clean
+
 TAIL_LINES = 40
 TAIL_BYTES = 8_192
-LINE_LENGTH = 2_000
 MEMORY_BYTES = 65_536
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*)://([^/@\s]*)@", re.IGNORECASE)
-
-
-def clean(line: str) -> str:
-    """One line fit for a database, a terminal and other people's eyes.
-
-    Control characters go, what is not UTF-8 is replaced, secrets in urls are starred, and a line
-    longer than ``LINE_LENGTH`` characters is cut.
-    """
-    line = _CONTROLS.sub("", _ESCAPES.sub("", line))
-    line = line.encode("utf-8", "replace").decode("utf-8")
-    line = _USERINFO.sub(_without_secret, line).rstrip()
-    return line if len(line) <= LINE_LENGTH else line[: LINE_LENGTH - 1] + "…"
-
-
-def _without_secret(match: re.Match[str]) -> str:
-    scheme, userinfo = match.groups()
-    user, colon, _ = userinfo.partition(":")
-    if scheme.lower().endswith("ssh"):
-        return f"{scheme}://{user}:***@" if colon else match[0]
-    return f"{scheme}://***@"  # Over http a user name alone may be a token.
 
 
 class RunLog:

@@ -14,6 +14,7 @@ from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, Any, Literal
 
 from code_import.importers import Outcome
+from code_import.redaction import hide
 
 from . import child
 from .log import RunLog
@@ -87,6 +88,7 @@ class RunProcess:
         self.finish_tried = False
         self.log_attempts = 0
         self._on_line = on_line
+        self._forget_secrets = hide(order.login.secrets if order.login else ())
         self._selector = selector
         self._kill_at: float | None = None
         self._buffers: dict[int, bytes] = {}
@@ -104,7 +106,7 @@ class RunProcess:
         except BaseException:
             self._control.close()
             self._output.close()
-            self.log.close()
+            self.close()
             raise
         finally:
             theirs.close()
@@ -180,8 +182,9 @@ class RunProcess:
             self._reap()
 
     def close(self) -> None:
-        """Forget the log of a run whose end has been told."""
+        """Forget the log and the login of a run whose end has been told."""
         self.log.close()
+        self._forget_secrets()
 
     def _read_control(self) -> bool:
         lines, more = self._lines(self._control.fileno(), b"\n")

@@ -10,8 +10,9 @@ insert into page values
     ('{operator,worker}', array[
         'code_import_job_claim', 'code_import_job_for_machine', 'code_import_job_start',
         'code_import_job_update_heartbeat', 'code_import_job_update_heartbeats',
-        'code_import_log_file_new', 'code_import_mirror_report', 'code_import_job_finish', 'code_import_job_finish_many',
-        'code_import_job_release', 'code_import_job_reclaim']),
+        'code_import_log_file_new', 'code_import_mirror_report', 'code_import_job_finish',
+        'code_import_job_finish_many', 'code_import_job_release', 'code_import_job_reclaim',
+        'code_import_credential_for_job']),
     ('{operator,reclaimer,worker}', array['code_import_job_reclaim_stale', 'code_import_tidy_up']),
     ('{operator}', array[
         'code_import_new', 'code_import_new_many', 'code_import_update', 'code_import_set_url',
@@ -22,7 +23,9 @@ insert into page values
         'code_import_mirror_set_maximum_loss', 'code_import_mirror_restore',
         'code_import_machine_new', 'code_import_machine_set_online',
         'code_import_machine_set_quiescing', 'code_import_machine_set_offline',
-        'code_import_machine_delete', 'code_import_machine_disown', 'code_import_configure']);
+        'code_import_machine_delete', 'code_import_machine_disown', 'code_import_configure',
+        'code_import_credential_new', 'code_import_credential_replace',
+        'code_import_credential_delete']);
 create temporary table kind as
 select unnest(array['operator', 'worker', 'reader', 'reclaimer', 'nobody', 'owner']) as name;
 grant select on page, kind to public;

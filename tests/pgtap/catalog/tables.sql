@@ -21,7 +21,7 @@ select bag_eq(
         'code_import', 'code_import_job', 'code_import_assignment', 'code_import_machine',
         'code_import_event', 'code_import_result', 'code_import_log_file', 'code_import_mirror',
         'code_import_ref_change', 'code_import_held_ref', 'code_import_settings',
-        'code_import_api']::name[]) $$,
+        'code_import_credential', 'code_import_api']::name[]) $$,
     'and these are the views'
 );
 select is_empty(
