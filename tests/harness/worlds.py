@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_import.importers import Outcome, Run, Source, git
+from code_import.importers.process import confined
+from code_import.importers.sandbox import find_sandbox, sandbox_of
 from code_import.journal import Journal
 from code_import.mirror import Store
 from code_import.policy import Policy, allow_path
@@ -20,6 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TARGET = "project/repo"
+
+
+@functools.cache
+def sandbox_program() -> str | None:
+    """What confines the tools of a world's runs, where it works."""
+    return find_sandbox().program
 
 
 @dataclass(slots=True)
@@ -92,12 +101,12 @@ class World:
         if isinstance(source, str):
             rcs_type = self.importer.__name__.rpartition(".")[2]
             source = Source(rcs_type, source)
-        outcome: Outcome = self.importer.run_import(
-            Run(
-                job_id, code_import_id, target, source, self.store,
-                log or self.log.append, confirm, self.policy, **more,
-            )
+        run = Run(
+            job_id, code_import_id, target, source, self.store,
+            log or self.log.append, confirm, self.policy, **more,
         )  # fmt: skip
+        with confined(sandbox_of(run, sandbox_program())):
+            outcome: Outcome = self.importer.run_import(run)
         return outcome
 
     def journal(self, code_import_id: int = 1) -> Journal:
