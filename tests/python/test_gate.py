@@ -313,6 +313,17 @@ def test_the_addresses_of_a_host_are_tried_in_turn(
         assert status.endswith(b"established")
 
 
+def test_a_machine_without_ipv6_connects_by_ipv4(
+    monkeypatch: pytest.MonkeyPatch, log: list[str], echo: int
+) -> None:
+    answers(monkeypatch, ("::1", "127.0.0.1"))
+    monkeypatch.setattr(gate_module.socket, "AF_INET6", 12_345)
+    with Gate(NAMED, log.append) as gate:
+        status, connection = tunnel(gate, f"source.example:{echo}")
+        connection.close()
+        assert status.endswith(b"established")
+
+
 # --- what goes wrong ---------------------------------------------------------------------------
 
 

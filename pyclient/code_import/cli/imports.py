@@ -120,7 +120,7 @@ def show_import(session: Session, name: str) -> None:
         "import add project/repo https://example.org/repo.git",
         "import add tools/sed https://example.org/sed.git --interval '12 h'",
         "import add tools/awk https://example.org/awk.git --status new",
-        "import add old/ed --cvs-root :pserver:me@e.org:/cvs --cvs-module ed",
+        "import add ed --cvs-root :pserver:me@e.org:/cvs --cvs-module ed",
         "import add --from urls.txt",
     ],
 )

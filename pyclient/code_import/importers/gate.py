@@ -263,19 +263,25 @@ def _connect(addresses: Sequence[str], port: int) -> socket.socket:
     deadline = time.monotonic() + CONNECT_TIMEOUT
     last: OSError | None = None
     for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
-        server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         try:
-            server.settimeout(max(1.0, (deadline - time.monotonic()) / left))
-            server.connect((address, port))
+            return _connect_to(address, port, max(1.0, (deadline - time.monotonic()) / left))
         except OSError as err:
-            server.close()
             last = err
-        else:
-            server.settimeout(None)
-            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            return server
     raise last or OSError("it has no address")
+
+
+def _connect_to(address: str, port: int, timeout: float) -> socket.socket:
+    server = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    try:
+        server.settimeout(timeout)
+        server.connect((address, port))
+        server.settimeout(None)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    except BaseException:
+        server.close()
+        raise
+    return server
 
 
 def _pour(source: socket.socket, sink: socket.socket) -> None:
