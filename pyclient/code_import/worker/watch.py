@@ -44,7 +44,7 @@ class Watch:
         self._folders = folders
         self._over = threading.Event()
         self._disk_at = 0.0
-        self._at_first: int | None = None
+        self._least = 0
         threading.Thread(target=self._watch, name=f"watch-{pid}", daemon=True).start()
 
     def word(self) -> str:
@@ -58,6 +58,7 @@ class Watch:
 
     def _watch(self) -> None:
         try:
+            self._least = self._size()
             while not self._over.wait(EVERY):
                 if excess := self._excess():
                     with contextlib.suppress(BrokenPipeError):
@@ -78,14 +79,16 @@ class Watch:
         return None
 
     def _growth(self) -> int:
+        size = self._size()
+        self._least = min(self._least, size)
+        return size - self._least
+
+    def _size(self) -> int:
         start = time.monotonic()
         size = sum(map(disk_use, self._folders))
-        took = time.monotonic() - start
-        self._disk_at = start + took + max(DISK_EVERY, took * DISK_SHARE)
-        if self._at_first is None:
-            self._at_first = size
-        self._at_first = min(self._at_first, size)
-        return size - self._at_first
+        end = time.monotonic()
+        self._disk_at = end + max(DISK_EVERY, (end - start) * DISK_SHARE)
+        return size
 
 
 def disk_use(folder: str | Path) -> int:
