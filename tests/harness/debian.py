@@ -1,7 +1,8 @@
 """Files that come from Debian packages and are not ours to copy: pgTAP, plpgsql_check, pgbouncer.
 
 A package is downloaded and unpacked into the user's cache; nothing is installed, so no root is
-needed. Standard library only: ``python3 tests`` uses it before there is a virtual environment.
+needed; but the tools of other version control systems are (:func:`need`). Standard library only:
+``python3 tests`` uses it before there is a virtual environment.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PGTAP_VARIABLE = "CODE_IMPORT_PGTAP"
 INSTALLED = Path("/usr/share/postgresql")
@@ -79,6 +84,26 @@ def pgbouncer() -> Path:
     return kept
 
 
+def need(programs: Iterable[str], *packages: str) -> None:
+    """Make sure that programs are there; root has them installed. Raises NotToBeHad."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if not missing:
+        return
+    advice = f"{', '.join(missing)} not found: install {' '.join(packages)}"
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise NotToBeHad(advice)
+    command = ("apt-get", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "-qq",
+               "--no-install-recommends", *packages)  # fmt: skip
+    try:
+        try:
+            _apt(*command)
+        except subprocess.CalledProcessError:
+            _apt("apt-get", "update", "-qq")
+            _apt(*command)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotToBeHad(f"{advice} ({_reason(error)})") from error
+
+
 def cache() -> Path:
     """Where fetched files are kept between runs."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -133,7 +158,7 @@ def _apt(*command: str, cwd: Path | None = None) -> None:
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=180,
+        timeout=600,
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
     )
 

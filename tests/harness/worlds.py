@@ -19,6 +19,8 @@ from code_import.journal import Journal
 from code_import.mirror import Store
 from code_import.policy import Policy, allow_path
 
+from . import debian
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -27,8 +29,20 @@ TARGET = "project/repo"
 
 @functools.cache
 def sandbox_program() -> str | None:
-    """What confines the tools of a world's runs, where it works."""
+    """What confines the tools of runs, where it works."""
+    with contextlib.suppress(debian.NotToBeHad):
+        debian.need(["bwrap"], "bubblewrap")
     return find_sandbox().program
+
+
+def need_sandbox() -> str:
+    """The same; a test that is about it is skipped where there is none."""
+    program = sandbox_program()
+    if program is None:
+        import pytest
+
+        pytest.skip(f"no sandbox: {find_sandbox().words}")
+    return program
 
 
 @dataclass(slots=True)

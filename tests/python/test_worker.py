@@ -25,13 +25,13 @@ from psycopg.conninfo import make_conninfo
 
 from code_import import schema
 from code_import.client import Client
-from code_import.importers.sandbox import find_sandbox
 from code_import.mirror import read_state
 from code_import.worker.lock import Held, WorkerLock
 from code_import.worker.log import LINE_LENGTH, TAIL_BYTES, RunLog, clean
 from code_import.worker.timing import Backoff
 from harness import servers
 from harness.waiting import eventually
+from harness.worlds import need_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -557,19 +557,17 @@ def processes_with(word: str) -> list[int]:
     return found
 
 
-SANDBOXES = [
-    pytest.param(
-        "require",
-        marks=pytest.mark.skipif(find_sandbox().program is None, reason="no sandbox works here"),
-    ),
-    "off",
-]
 SLEEP = f"60.{os.getpid()}"
 """Seconds that tell the sleepers of these tests from any others."""
 HOG = "python3 -c 'import time; held = bytearray(150 << 20); time.sleep(60)'"
 EXCESSES = {
     "many processes": (
         f"for i in {{1..1500}}; do sleep {SLEEP} & done; wait",
+        ("--process-limit", "50"),
+        "it has more than 50 processes",
+    ),
+    "a bomb": (
+        f"b() {{ if [ $1 -gt 0 ]; then b $(($1 - 1)) & b $(($1 - 1)) & fi; sleep {SLEEP}; }}; b 12",
         ("--process-limit", "50"),
         "it has more than 50 processes",
     ),
@@ -606,7 +604,7 @@ EXCESSES = {
 }
 
 
-@pytest.mark.parametrize("sandbox", SANDBOXES)
+@pytest.mark.parametrize("sandbox", ["require", "off"])
 @pytest.mark.parametrize("excess", EXCESSES)
 def test_an_excess_ends_its_own_run_and_nothing_else(
     excess: str,
@@ -618,6 +616,8 @@ def test_an_excess_ends_its_own_run_and_nothing_else(
     conn: psycopg.Connection[Any],
     client: Client,
 ) -> None:
+    if sandbox == "require":
+        need_sandbox()
     script, options, words = EXCESSES[excess]
     tampered.instead_of("clone", script)
     worker = fleet.start("--allow-host", repository.host, "--sandbox", sandbox, *options)
@@ -645,7 +645,6 @@ def test_a_source_with_too_many_refs_is_a_failure(
     await_statuses(conn, "failure", "success")
 
 
-@pytest.mark.skipif(find_sandbox().program is None, reason="no sandbox works here")
 def test_a_tool_sees_and_writes_nothing_but_its_own(
     tampered: Tampered,
     fleet: Fleet,
@@ -656,6 +655,7 @@ def test_a_tool_sees_and_writes_nothing_but_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The user's files, those of other imports, and the worker's environment are out of sight."""
+    need_sandbox()
     home = tmp_path / "home"
     others = tmp_path / "store/.code-import/work/77"
     canaries = [home / ".netrc", others / "hg/store", tmp_path / "store/other/repo.git/config"]

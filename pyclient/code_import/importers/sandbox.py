@@ -65,8 +65,8 @@ class Sandbox:
             self.program, "--unshare-all", "--share-net", "--die-with-parent", "--cap-drop", "ALL",
             *_system(), "--proc", "/proc", "--dev", "/dev",
             "--size", str(PRIVATE_TMP), "--tmpfs", "/tmp", "--dir", str(cwd),
-            *_bound("--ro-bind-try", [*_installation(argv[0]), *self.seen]),
-            *_bound("--bind-try", [*self.own, *changed]),
+            *_bound("--ro-bind", [*_installation(argv[0]), *self.seen]),
+            *_bound("--bind", [*self.own, *changed]),
             "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(cwd), "--", *argv,
         ]  # fmt: skip
 
@@ -172,10 +172,10 @@ def _system() -> tuple[str, ...]:
         if os.path.islink(name):  # noqa: PTH114
             options += ("--symlink", os.readlink(name), name)  # noqa: PTH115
         else:
-            options += ("--ro-bind-try", name, name)
-    options += _bound("--ro-bind-try", [Path("/etc", name) for name in _ETC])
+            options += _bound("--ro-bind", [Path(name)])
+    options += _bound("--ro-bind", [Path("/etc", name) for name in _ETC])
     ours = [Path(__file__).parents[1], *_prefix(Path(sys.prefix)), *_prefix(Path(sys.base_prefix))]
-    options += _bound("--ro-bind-try", filter(_is_apart, ours))
+    options += _bound("--ro-bind", filter(_is_apart, ours))
     return tuple(options)
 
 
@@ -202,4 +202,5 @@ def _is_apart(path: Path) -> bool:
 
 
 def _bound(option: str, paths: Iterable[Path]) -> list[str]:
-    return [word for path in dict.fromkeys(paths) for word in (option, str(path), str(path))]
+    there = (str(path) for path in dict.fromkeys(paths) if os.path.exists(path))  # noqa: PTH110  Raises nothing.
+    return [word for path in there for word in (option, path, path)]
