@@ -430,6 +430,7 @@ def test_check_says_what_can_be_imported(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert re.search(r"^git +ready$", said, re.MULTILINE)
+    assert re.search(r"^sandbox: (bubblewrap|none \(.+\))$", said, re.MULTILINE)
 
 
 # --- runs that are stopped ---------------------------------------------------------------------

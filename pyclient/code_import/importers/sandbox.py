@@ -202,5 +202,10 @@ def _is_apart(path: Path) -> bool:
 
 
 def _bound(option: str, paths: Iterable[Path]) -> list[str]:
-    there = (str(path) for path in dict.fromkeys(paths) if os.path.exists(path))  # noqa: PTH110  Raises nothing.
+    there = [str(path) for path in dict.fromkeys(paths) if _exists(path)]
     return [word for path in there for word in (option, path, path)]
+
+
+def _exists(path: Path) -> bool:
+    """Whether it is there for us; what we have no right to look at is not."""
+    return os.path.exists(path)  # noqa: PTH110  The other one raises.
