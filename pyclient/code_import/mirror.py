@@ -41,6 +41,8 @@ STATE = "code-import.json"
 LOCK_WAIT = 300.0
 """Seconds that a run waits for another one to leave a mirror."""
 
+TEMPORARY = "tmp"
+
 _MEMORY = "memory.json"
 _LOCK = "lock"
 
@@ -249,7 +251,8 @@ class Store:
 
         ``lock`` is held at the start only: a run that sleeps in its stage is in nobody's way.
         """
-        folder = self._folder("stage") / f"{lock.code_import_id}.{job_id}"
+        self._folder("stage")
+        folder, _ = self.places(lock.code_import_id, job_id)
         _remove_stage(folder)
         folder.mkdir()
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -265,14 +268,24 @@ class Store:
         self, code_import_id: int, log: Callable[[str], None], wait: float | None = None
     ) -> Iterator[Workspace]:
         """Hold the workspace of an import. Raises Busy when nobody gives it up in time."""
-        folder = self._folder("work", 0o700) / str(code_import_id)
+        self._folder("work", 0o700)
+        _, folder = self.places(code_import_id, 0)
         folder.mkdir(mode=0o700, exist_ok=True)
         fd = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _flock(fd, "workspace", log, LOCK_WAIT if wait is None else wait)
+            shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
             yield Workspace(folder, fd)
         finally:
             os.close(fd)
+
+    def places(self, code_import_id: int, job_id: int) -> tuple[Path, Path]:
+        """Return where the stage of a run and the workspace of its import are, once there are any.
+
+        In both, tools put temporary files into a folder TEMPORARY.
+        """
+        stage = self._private / "stage" / f"{code_import_id}.{job_id}"
+        return stage, self._private / "work" / str(code_import_id)
 
     def sweep(self, lock: Lock) -> None:
         """Remove the stages that killed runs have left, of this import and of any other.

@@ -98,10 +98,22 @@ class Policy:
         """
         place = _place(source)
         if place.scheme == "file":
-            return self._check_path(place.path, source.rcs_type)
+            from urllib.parse import quote_from_bytes
+
+            path = self._check_path(place.path, source.rcs_type)
+            return "file://" + quote_from_bytes(os.fsencode(path))
         with suppress(OSError):
             self.resolve(place.host, place.actual_port)
         return place.written()
+
+    def local_path(self, source: Source) -> Path | None:
+        """Return where a source is on disk, or None when it is elsewhere. Raises Forbidden."""
+        from pathlib import Path
+
+        place = _place(source)
+        if place.scheme != "file":
+            return None
+        return Path(self._check_path(place.path, source.rcs_type))
 
     def foresee(self, source: Source) -> str | None:
         """Why each worker without an exception for it will refuse a source, or None.
@@ -167,8 +179,6 @@ class Policy:
         return any(ip in ip_network(network) for network in networks)
 
     def _check_path(self, path: str, rcs_type: str) -> str:
-        from urllib.parse import quote_from_bytes
-
         if re.search(r"[\x00-\x1f\x7f]", path):
             raise Forbidden("a local path must not have control characters")
         repository = os.path.realpath(path)
@@ -179,7 +189,7 @@ class Policy:
                 f"the local path {repository} is not on the list of this worker's user"
                 " (code-import mirror adds the paths that it is given)"
             )
-        return "file://" + quote_from_bytes(os.fsencode(repository))
+        return repository
 
     def _allowed(self) -> list[str]:
         if self.allowed_paths is None:

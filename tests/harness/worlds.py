@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import random
 import subprocess
@@ -12,14 +13,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from code_import.importers import Outcome, Run, Source, git
+from code_import.importers.process import confined
+from code_import.importers.sandbox import find_sandbox, sandbox_of
 from code_import.journal import Journal
 from code_import.mirror import Store
 from code_import.policy import Policy, allow_path
+
+from . import debian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TARGET = "project/repo"
+
+
+@functools.cache
+def sandbox_program() -> str | None:
+    """What confines the tools of runs, where it works."""
+    with contextlib.suppress(debian.NotToBeHad):
+        debian.need(["bwrap"], "bubblewrap")
+    return find_sandbox().program
+
+
+def need_sandbox() -> str:
+    """The same; a test that is about it is skipped where there is none."""
+    program = sandbox_program()
+    if program is None:
+        import pytest
+
+        pytest.skip(f"no sandbox: {find_sandbox().words}")
+    return program
 
 
 @dataclass(slots=True)
@@ -92,12 +115,12 @@ class World:
         if isinstance(source, str):
             rcs_type = self.importer.__name__.rpartition(".")[2]
             source = Source(rcs_type, source)
-        outcome: Outcome = self.importer.run_import(
-            Run(
-                job_id, code_import_id, target, source, self.store,
-                log or self.log.append, confirm, self.policy, **more,
-            )
+        run = Run(
+            job_id, code_import_id, target, source, self.store,
+            log or self.log.append, confirm, self.policy, **more,
         )  # fmt: skip
+        with confined(sandbox_of(run, sandbox_program())):
+            outcome: Outcome = self.importer.run_import(run)
         return outcome
 
     def journal(self, code_import_id: int = 1) -> Journal:

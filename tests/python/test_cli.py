@@ -22,6 +22,7 @@ from psycopg.conninfo import make_conninfo
 
 from code_import.cli import main, output
 from code_import.cli.base import Command
+from code_import.cli.limits import read_size
 from code_import.client import Client
 
 if TYPE_CHECKING:
@@ -904,3 +905,35 @@ def test_every_command_is_run_in_this_file() -> None:
     assert not missing
     assert all(isinstance(main.get_command(click.Context(main), word), Command) and (word,) in run
                for word in ("api", "tidy-up", "completion"))  # fmt: skip
+
+
+# --- limits of runs ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "size"),
+    [("4096", 4096), ("2k", 2048), ("1.5 MiB", 3 << 19), ("20GB", 20 << 30), ("1TiB", 1 << 40)],
+)
+def test_a_size_has_a_unit_or_is_of_bytes(given: str, size: int) -> None:
+    assert read_size(given) == size
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--memory-limit", "0", "is no size"),
+        ("--memory-limit", "-1G", "is no size"),
+        ("--write-limit", "much", "is no size"),
+        ("--write-limit", "5 PiB", "is no size"),
+        ("--process-limit", "0", "x>=1"),
+        ("--ref-limit", "none", "not a valid integer"),
+        ("--sandbox", "on", "is not one of"),
+    ],
+)
+@pytest.mark.parametrize("command", [("worker", "--check"), ("mirror", "now", ".")], ids=" ".join)
+def test_a_limit_that_is_none_is_refused(
+    command: tuple[str, ...], option: str, value: str, words: str
+) -> None:
+    said = CliRunner().invoke(main, [*command, option, value])
+    assert said.exit_code == 2
+    assert words in " ".join(said.stderr.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,10 @@ class Imaginary:
     left_out: list[str] = field(default_factory=list)
     more: bool = False
     refusal: Ended | None = None
-    __name__: str = "importers.svn"
+    __name__: str = ""
+
+    def __post_init__(self) -> None:
+        self.__name__ = "importers.svn"
 
     def run_import(self, run: Run) -> Outcome:
         return conclude(run, lambda run, log: convert(run, log, self._convert))
@@ -44,10 +48,11 @@ class Imaginary:
         lines = self.repository.refs("refs/heads", "refs/tags")
         values = {name: value for value, name in (line.split() for line in lines if line)}
         head = "refs/heads/main" if "refs/heads/main" in values else None
+        converted = work.folder / "converted.git"
+        shutil.rmtree(converted, ignore_errors=True)
+        shutil.copytree(self.repository.path, converted)
         work.remember({"runs": work.recall().get("runs", 0) + 1})
-        return Converted(
-            self.repository.path, Refs(values, head), "up to r7", self.more, self.left_out
-        )
+        return Converted(converted, Refs(values, head), "up to r7", self.more, self.left_out)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,7 @@ from code_import.worker.log import TAIL_BYTES, RunLog
 from code_import.worker.timing import Backoff
 from harness import servers
 from harness.waiting import eventually
+from harness.worlds import need_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -428,6 +430,7 @@ def test_check_says_what_can_be_imported(tmp_path: Path) -> None:
         check=True,
     ).stdout
     assert re.search(r"^git +ready$", said, re.MULTILINE)
+    assert re.search(r"^sandbox: (bubblewrap|none \(.+\))$", said, re.MULTILINE)
 
 
 # --- runs that are stopped ---------------------------------------------------------------------
@@ -503,6 +506,207 @@ def test_a_run_whose_process_dies_is_an_internal_failure(
     os.kill(group, signal.SIGKILL)
     await_statuses(conn, "internal_failure")
     assert not members(group)
+
+
+# --- runs that go too far ----------------------------------------------------------------------
+
+
+@dataclass
+class Tampered:
+    """A git that does something else in place of its first part in a run, until it is mended."""
+
+    folder: Path
+
+    def instead_of(self, command: str, script: str) -> None:
+        """Have a shell script run in place of a git command."""
+        self.folder.mkdir()
+        (self.folder / "broken").touch()
+        program = self.folder / "git"
+        program.write_text(
+            f"""#!/bin/bash
+            for word in "$@"; do
+                if [ "$word" = {command} ] && [ -e {self.folder}/broken ]; then
+                    {script}
+                    exit 1
+                fi
+            done
+            exec {shutil.which("git")} "$@"
+            """
+        )
+        program.chmod(0o755)
+
+    def mend(self) -> None:
+        """Let git be git."""
+        (self.folder / "broken").unlink()
+
+
+@pytest.fixture
+def tampered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tampered:
+    """Goes before the real one in the search path of workers that are started from now on."""
+    made = Tampered(tmp_path / "programs")
+    monkeypatch.setenv("PATH", f"{made.folder}{os.pathsep}{os.environ['PATH']}")
+    return made
+
+
+def processes_with(word: str) -> list[int]:
+    """The living processes that have a word in their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+    return found
+
+
+SLEEP = f"60.{os.getpid()}"
+"""Seconds that tell the sleepers of these tests from any others."""
+HOG = "python3 -c 'import time; held = bytearray(150 << 20); time.sleep(60)'"
+EXCESSES = {
+    "many processes": (
+        f"for i in {{1..1500}}; do sleep {SLEEP} & done; wait",
+        ("--process-limit", "50"),
+        "it has more than 50 processes",
+    ),
+    "a bomb": (
+        f"b() {{ if [ $1 -gt 0 ]; then b $(($1 - 1)) & b $(($1 - 1)) & fi; sleep {SLEEP}; }}; b 12",
+        ("--process-limit", "50"),
+        "it has more than 50 processes",
+    ),
+    "processes that leave their group": (
+        f"for i in {{1..300}}; do setsid sleep {SLEEP} & done; wait",
+        ("--process-limit", "50"),
+        "it has more than 50 processes",
+    ),
+    "much memory": (
+        f"for i in 1 2 3 4; do {HOG} & done; wait",
+        ("--memory-limit", "400MiB"),
+        "it needs more than 400 MiB of memory",
+    ),
+    "much memory in one process": (
+        "python3 -c 'bytearray(500 << 20)'",
+        ("--memory-limit", "400MiB"),
+        "--memory-limit",
+    ),
+    "many files": (
+        f'for i in {{1..60}}; do head -c 1M /dev/zero > "$TMPDIR/$i"; done; sleep {SLEEP}',
+        ("--write-limit", "20MiB"),
+        "it has written more than 20 MiB",
+    ),
+    "a large file": (
+        'head -c 60M /dev/zero > "$TMPDIR/large"; exit $?',
+        ("--write-limit", "20MiB"),
+        "--write-limit",
+    ),
+    "no end, and no ear for signals": (
+        f"trap '' TERM; while :; do sleep {SLEEP}; done",
+        ("--time-limit", "2"),
+        "longer than 2 s",
+    ),
+}
+
+
+@pytest.mark.parametrize("sandbox", ["require", "off"])
+@pytest.mark.parametrize("excess", EXCESSES)
+def test_an_excess_ends_its_own_run_and_nothing_else(
+    excess: str,
+    sandbox: str,
+    tampered: Tampered,
+    fleet: Fleet,
+    imp: Import,
+    repository: Repository,
+    conn: psycopg.Connection[Any],
+    client: Client,
+) -> None:
+    if sandbox == "require":
+        need_sandbox()
+    script, options, words = EXCESSES[excess]
+    tampered.instead_of("clone", script)
+    worker = fleet.start("--allow-host", repository.host, "--sandbox", sandbox, *options)
+    await_statuses(conn, "failure", timeout=40)
+    excerpt = conn.execute("select log_excerpt from vcs.code_import_result").fetchone()
+    assert words in str(excerpt)
+    assert not worker.runs()
+    eventually(lambda: not processes_with(SLEEP), what="an end of all that it has started")
+    tampered.mend()
+    client.request(imp.id, PERSON)
+    await_statuses(conn, "failure", "success")
+    assert not list(worker.store.glob(".code-import/stage/*"))
+
+
+def test_a_source_with_too_many_refs_is_a_failure(
+    fleet: Fleet, imp: Import, repository: Repository, conn: psycopg.Connection[Any], client: Client
+) -> None:
+    for number in range(6):
+        git(repository.path, "tag", f"v{number}", "main")
+    worker = fleet.start("--allow-host", repository.host, "--ref-limit", "6")
+    await_statuses(conn, "failure")
+    worker.says(r"more refs than a run takes: over 6")
+    git(repository.path, "tag", "--delete", "v5")
+    client.request(imp.id, PERSON)
+    await_statuses(conn, "failure", "success")
+
+
+def test_a_tool_sees_and_writes_nothing_but_its_own(
+    tampered: Tampered,
+    fleet: Fleet,
+    imp: Import,
+    repository: Repository,
+    conn: psycopg.Connection[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The user's files, those of other imports, and the worker's environment are out of sight."""
+    need_sandbox()
+    home = tmp_path / "home"
+    others = tmp_path / "store/.code-import/work/77"
+    canaries = [home / ".netrc", others / "hg/store", tmp_path / "store/other/repo.git/config"]
+    for canary in canaries:
+        canary.parent.mkdir(parents=True)
+        canary.write_text("canary-in-a-file")
+    monkeypatch.setenv("CANARY", "canary-in-the-environment")
+    written = [*(f"{canary}.new" for canary in canaries), "/tmp/code-import-canary"]
+    tampered.instead_of(
+        "clone",
+        f"""
+        cat {" ".join(map(str, canaries))} /proc/*/environ 2>/dev/null | tr '\\0' '\\n' >&2
+        for file in {" ".join(written)}; do echo written > $file; done 2>/dev/null
+        echo "sees $(ls /proc | grep -c '^[0-9]') processes" >&2
+        grep -E 'CapEff|NoNewPrivs' /proc/self/status >&2
+        touch "$TMPDIR/mine" && echo has a place of its own >&2
+        """,
+    )
+    fleet.start("--allow-host", repository.host, "--sandbox", "require")
+    await_statuses(conn, "failure")
+    (log,) = conn.execute("select log_excerpt from vcs.code_import_result").fetchone() or ("",)
+    assert "canary" not in log
+    assert not [file for file in written if Path(file).exists()]
+    assert "has a place of its own" in log
+    assert int(re.search(r"sees (\d+) processes", log)[1]) < 12  # type: ignore[index]
+    assert re.search(r"CapEff: 0{16}$", log, re.MULTILINE)
+    assert re.search(r"NoNewPrivs: 1$", log, re.MULTILINE)
+
+
+def test_without_a_sandbox_a_worker_says_so_or_does_not_start(
+    fleet: Fleet,
+    imp: Import,
+    repository: Repository,
+    conn: psycopg.Connection[Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = tmp_path / "programs/bwrap"
+    broken.parent.mkdir()
+    broken.write_text(
+        "#!/bin/sh\necho bwrap: No permissions to create a new namespace >&2; exit 1\n"
+    )
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{broken.parent}{os.pathsep}{os.environ['PATH']}")
+    refused = fleet.start("--sandbox", "require")
+    refused.ends(1)
+    assert "No permissions to create a new namespace" in refused.log
+    worker = fleet.start("--allow-host", repository.host)
+    worker.says("sandbox: none .*No permissions to create a new namespace")
+    await_statuses(conn, "success")
 
 
 # --- workers that stop -------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from .base import (
     pass_session,
     person_option,
 )
+from .limits import choose_sandbox, limit_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,7 @@ FOLLOWED = 1.0
 )  # fmt: skip
 @key_file_option
 @allow_host_option
+@limit_options
 @person_option
 @pass_session
 def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options: Any) -> None:
@@ -92,7 +94,7 @@ def mirror(session: Session, /, sources: tuple[str, ...], person: str, **options
     report(session, mirrors)
 
 
-def _worker_options(session: Session, store: Path | None, **options: Any) -> Options:
+def _worker_options(session: Session, store: Path | None, sandbox: str, **options: Any) -> Options:
     from ..worker.serving import tools
     from .worker import make_options
 
@@ -104,6 +106,7 @@ def _worker_options(session: Session, store: Path | None, **options: Any) -> Opt
         rcs_types=("git",),
         command=f"{PROGRAM} mirror",
         release_at_once=True,
+        sandbox=choose_sandbox(sandbox)[0],
         **options,
     )
 

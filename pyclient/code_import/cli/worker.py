@@ -20,6 +20,7 @@ from .base import (
     key_file_option,
     pass_session,
 )
+from .limits import choose_sandbox, limit_options
 from .output import print_json, visible
 
 if TYPE_CHECKING:
@@ -55,18 +56,13 @@ if TYPE_CHECKING:
 @click.option("--once", is_flag=True, help="Run what is due now, and end.")
 @click.option("--listen/--no-listen", default=True, help="Wake by LISTEN, or by polling alone.")
 @allow_host_option
-@click.option(
-    "--time-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
-    default=86_400, show_default=True, help="How long one run may take.",
-)  # fmt: skip
-@click.option(
-    "--silence-limit", metavar="SECONDS", type=click.FloatRange(min=0, min_open=True),
-    default=3_600, show_default=True, help="How long a run may be without output.",
-)  # fmt: skip
 @key_file_option
+@limit_options
 @click.option("--check", is_flag=True, help="Say what can be imported here, and end.")
 @pass_session
-def worker(session: Session, store: Path | None, once: bool, check: bool, **options: Any) -> None:
+def worker(
+    session: Session, store: Path | None, once: bool, check: bool, sandbox: str, **options: Any
+) -> None:
     """Run the imports that are due, until told to stop.
 
     Each run is a process group of its own. A machine has one worker; a fleet of machines shares
@@ -78,8 +74,9 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
     from ..worker.serving import tools
 
     present = tools()
+    program, confined = choose_sandbox(sandbox)
     if check:
-        report_tools(session, present)
+        report_tools(session, present, confined)
         return
     served = tuple(name for name, missing in present.items() if missing is None)
     if not served:
@@ -89,10 +86,10 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
     from ..worker.lock import Held
 
     log_to_stderr()
-    given = make_options(session, store, rcs_types=served, **options)
+    given = make_options(session, store, rcs_types=served, sandbox=program, **options)
     logging.getLogger(__name__).info(
-        "machine %s, store %s, at most %d side by side, serves %s",
-        given.hostname, given.store, given.limit, ", ".join(given.rcs_types),
+        "machine %s, store %s, at most %d side by side, serves %s; sandbox: %s",
+        given.hostname, given.store, given.limit, ", ".join(given.rcs_types), confined,
     )  # fmt: skip
     engine = Worker(given)
     try:
@@ -101,13 +98,19 @@ def worker(session: Session, store: Path | None, once: bool, check: bool, **opti
         raise Failure(str(err)) from None
 
 
-def report_tools(session: Session, present: dict[Any, str | None]) -> None:
-    """Print which types can be imported, and what is missing for the others."""
+def report_tools(session: Session, present: dict[Any, str | None], sandbox: str) -> None:
+    """Print which types can be imported, what is missing for the others, and how all are run."""
     if session.json:
-        print_json([{"rcs_type": name, "missing": lack} for name, lack in present.items()])
+        print_json(
+            [
+                {"rcs_type": name, "missing": lack, "sandbox": sandbox}
+                for name, lack in present.items()
+            ]
+        )
     else:
         for name, lack in present.items():
             click.echo(f"{name:4} {lack or 'ready'}")
+        click.echo(f"sandbox: {sandbox}")
     if all(present.values()):
         raise click.exceptions.Exit(NOTHING)
 

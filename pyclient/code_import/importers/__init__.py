@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from code_import.limits import Limits
 from code_import.policy import Policy
 from code_import.refs import Terms
 
@@ -92,6 +93,7 @@ class Run:
     policy: Policy = field(default_factory=Policy)
     """What may be fetched. The default allows no local paths and no loopback addresses."""
     login: Login | None = None
+    limits: Limits = field(default_factory=Limits)
     terms: Terms = field(default_factory=Terms)
     told: int = 0
     """The newest run whose changes the database has been told of."""

@@ -25,7 +25,7 @@ from code_import.refs import BRANCHES, TAGS, Refs, parse_listing
 
 from .gate import Gate
 from .gittool import Git, installed_version
-from .process import ToolFailed, ToolTooSlow
+from .process import ToolFailed, ToolTooLoud, ToolTooSlow
 from .publish import list_refs
 from .route import find_route
 from .secret import secret_file
@@ -33,6 +33,7 @@ from .update import (
     Cause,
     Ended,
     Update,
+    check_refs,
     conclude,
     configure,
     explain,
@@ -56,6 +57,9 @@ OLDEST_GIT = (2, 30)
 
 PROBE_TIMEOUT = 300.0
 """Seconds in which a source must say what refs it has."""
+BYTES_A_REF = 250
+"""So long is a line of a list of refs on average, at most."""
+LEAST_LISTING = 1 << 20
 LOW_SPEED_TIME = 60
 """Seconds of hardly any data after which an http server counts as stalled."""
 
@@ -103,8 +107,8 @@ CAUSES = (
         "the source uses another object format than the mirror",
     ),
     Cause(
-        r"No space left on device|Disk quota exceeded|Out of memory|out of memory, malloc failed"
-        r"|cannot lock ref|unable to create file|Read-only file system|died of signal",
+        r"No space left on device|Disk quota exceeded|cannot lock ref|unable to create file"
+        r"|Read-only file system|died of signal",
         "internal_failure",
         "the worker's machine is in trouble",
         by_source=False,
@@ -323,16 +327,26 @@ class _Source:
         )  # fmt: skip
 
     def _list(self, **env: str) -> Finished:
+        limits = self.run.limits
         try:
-            return self.git(
+            listing = self.git(
                 *_network(), *self.route.options, *self.login.options,
                 "ls-remote", "--symref", "--", self.route.url,
                 keep_open=self.login.keep_open, timeout=PROBE_TIMEOUT, env=env,
+                most_output=LEAST_LISTING + limits.refs * BYTES_A_REF,
             )  # fmt: skip
+        except ToolTooLoud:
+            raise Ended(
+                "failure",
+                f"The source's list of refs is longer than {limits.refs:,} of them need"
+                " (--ref-limit).",
+            ) from None
         except ToolTooSlow:
             raise Ended(
                 "failure", f"The server has stalled: no refs within {PROBE_TIMEOUT:.0f} s."
             ) from None
+        check_refs(listing.out.count(b"\trefs/") - listing.out.count(b"^{}\n"), limits)
+        return listing
 
     def _tell(self, line: str) -> None:
         if not _OUR_PLACES.match(line):

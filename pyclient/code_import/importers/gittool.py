@@ -66,8 +66,11 @@ class Git:
         keep_open: Collection[int] = (),
         timeout: float | None = None,
         env: Mapping[str, str] | None = None,
+        most_output: int | None = None,
     ) -> Finished:
-        """Run a git command that says nothing of interest. Raises ToolFailed and ToolTooSlow."""
+        """Run a git command that says nothing of interest. Raises what :func:`process.run` does,
+        and ToolFailed.
+        """
         finished = run(
             self._argv(args, repository),
             env={**self._env, **(env or {})},
@@ -75,12 +78,17 @@ class Git:
             text=text,
             keep_open=keep_open,
             timeout=timeout,
+            changes=_of(repository),
+            most_output=most_output,
         )
         return _checked(args, finished)
 
     def succeeds(self, *args: str, repository: Path) -> bool:
         """Whether a git command ends with exit code 0."""
-        return run(self._argv(args, repository), env=self._env, cwd=self._cwd).code == 0
+        finished = run(
+            self._argv(args, repository), env=self._env, cwd=self._cwd, changes=_of(repository)
+        )
+        return finished.code == 0
 
     def logged(
         self,
@@ -96,12 +104,17 @@ class Git:
             cwd=self._cwd,
             log=log,
             keep_open=keep_open,
+            changes=_of(repository),
         )
         return _checked(args, finished)
 
     def _argv(self, args: Collection[str], repository: Path | None) -> list[str]:
         where = [] if repository is None else [f"--git-dir={repository}"]
         return ["git", *where, *_ALWAYS, *args]
+
+
+def _of(repository: Path | None) -> tuple[Path, ...]:
+    return () if repository is None else (repository,)
 
 
 def _checked(args: Collection[str], finished: Finished) -> Finished:

@@ -11,6 +11,7 @@ import re
 import selectors
 import subprocess
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, NoReturn
 
@@ -19,6 +20,8 @@ from code_import.redaction import clean
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from .sandbox import Sandbox
 
 PROGRESS_EVERY = 2.0
 """Seconds between two lines of progress in the log."""
@@ -53,6 +56,26 @@ class ToolTooSlow(Exception):
     """A tool did not end in its time, and was stopped."""
 
 
+class ToolTooLoud(Exception):
+    """A tool had more to say than it may, and was stopped."""
+
+
+_sandbox: ContextVar[Sandbox | None] = ContextVar("sandbox", default=None)
+
+
+@contextlib.contextmanager
+def confined(sandbox: Sandbox | None) -> Iterator[None]:
+    """Have all tools that this thread starts in the block be in a sandbox.
+
+    What starts tools is one thread: those in a sandbox die with the thread that started them.
+    """
+    token = _sandbox.set(sandbox)
+    try:
+        yield
+    finally:
+        _sandbox.reset(token)
+
+
 def gist(err: str) -> str:
     """The line that says most: the first fatal one, else the last; cleaned."""
     lines = [line for line in err.splitlines() if line.strip()]
@@ -80,15 +103,22 @@ def run(
     text: bytes | None = None,
     keep_open: Collection[int] = (),
     timeout: float | None = None,
+    changes: Collection[Path] = (),
+    most_output: int | None = None,
 ) -> Finished:
     """Run a tool to its end, without a word in the log. ``text`` is its input, else it has none.
 
     ``keep_open`` are descriptors that it inherits: a lock among them is held for as long as it
-    lives, even when we do not. Raises ToolTooSlow.
+    lives, even when we do not. ``changes`` is what it may write to beside the run's own places.
+    Raises ToolTooSlow, and ToolTooLoud after ``most_output`` bytes, which only a tool without an
+    input may be asked for.
     """
-    with _start(argv, env, cwd, text is not None, keep_open) as tool:
+    with _start(argv, env, cwd, text is not None, keep_open, changes=changes) as tool:
         try:
-            out, err = tool.communicate(text, timeout)
+            if most_output is None:
+                out, err = tool.communicate(text, timeout)
+            else:
+                out, err = _read(tool, timeout, most_output)
         except subprocess.TimeoutExpired:
             _too_slow(tool, argv, timeout)
         except BaseException:
@@ -104,9 +134,12 @@ def run_logged(
     cwd: Path,
     log: Callable[[str], None],
     keep_open: Collection[int] = (),
+    changes: Collection[Path] = (),
 ) -> Finished:
     """Run a tool to its end and log what it says meanwhile; its output is thrown away."""
-    with _start(argv, env, cwd, False, keep_open, output=subprocess.DEVNULL) as tool:
+    with _start(
+        argv, env, cwd, False, keep_open, output=subprocess.DEVNULL, changes=changes
+    ) as tool:
         assert tool.stderr is not None
         listener = _Listener(log)
         try:
@@ -199,17 +232,47 @@ def _start(
     keep_open: Collection[int],
     output: int = subprocess.PIPE,
     complaints: int = subprocess.PIPE,
+    changes: Collection[Path] = (),
 ) -> subprocess.Popen[bytes]:
+    argv, env = list(argv), dict(env)
+    if (sandbox := _sandbox.get()) is not None:
+        env |= sandbox.environment()
+        argv = sandbox.command(argv, cwd, changes)
     # No session and no group of its own: whoever ends the run's group ends its tools.
     return subprocess.Popen(
-        list(argv),
-        env=dict(env),
+        argv,
+        env=env,
         cwd=cwd,
         stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
         stdout=output,
         stderr=complaints,
         pass_fds=tuple(keep_open),
     )
+
+
+def _read(tool: subprocess.Popen[bytes], timeout: float | None, most: int) -> tuple[bytes, bytes]:
+    """Read what a tool says until its end. Raises ToolTooLoud, and TimeoutExpired."""
+    assert tool.stdout is not None
+    assert tool.stderr is not None
+    said = {tool.stdout.fileno(): bytearray(), tool.stderr.fileno(): bytearray()}
+    until = None if timeout is None else time.monotonic() + timeout
+    with selectors.DefaultSelector() as selector:
+        for fd in said:
+            selector.register(fd, selectors.EVENT_READ)
+        while selector.get_map():
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(tool.args, timeout or 0)
+            for key, _ in selector.select(left):
+                data = os.read(key.fd, 65536)
+                if not data:
+                    selector.unregister(key.fd)
+                said[key.fd] += data
+                if len(said[key.fd]) > most:
+                    raise ToolTooLoud
+    tool.wait()
+    out, err = said.values()
+    return bytes(out), bytes(err)
 
 
 def _too_slow(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, Protocol
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from code_import.importers import Run, RunStatus
+    from code_import.limits import Limits
     from code_import.mirror import Lock, Mirror, Stage
     from code_import.refs import Change
 
@@ -53,6 +55,25 @@ class Cause:
     status: RunStatus
     meaning: str
     by_source: bool = True
+
+
+_LIMITS = (
+    Cause(
+        r"[Ff]ile too large|signal 25\b|SIGXFSZ|file size limit",
+        "failure",
+        "the source makes a larger file than a run may write (--write-limit)",
+        by_source=False,
+    ),
+    Cause(
+        r"[Oo]ut of memory|malloc failed|MemoryError|bad_alloc",
+        "failure",
+        "the source makes a tool need more memory than a run may have (--memory-limit)",
+        by_source=False,
+    ),
+    Cause(r"^bwrap: ", "internal_failure", "the sandbox cannot be made", by_source=False),
+)
+"""What any tool says at a limit of this worker, before all that it says of its own."""
+_FILE_SIZE_EXCEEDED = (-signal.SIGXFSZ, 128 + signal.SIGXFSZ)
 
 
 class Ended(Exception):
@@ -86,6 +107,15 @@ def conclude(run: Run, mirror: Callable[[Run, Log], Outcome]) -> Outcome:
         outcome = Outcome("internal_failure", clean(str(err)))
     log(outcome.summary)
     return outcome
+
+
+def check_refs(count: int, limits: Limits) -> None:
+    """End the run when its source has more refs than it may have."""
+    if count > limits.refs:
+        raise Ended(
+            "failure",
+            f"The source has more refs than a run takes: over {limits.refs:,} (--ref-limit).",
+        )
 
 
 def find_mirror(run: Run, store: Store, log: Log) -> Mirror:
@@ -186,6 +216,7 @@ class Update:
                 if old:
                     _borrow(stage.repository, self.mirror, old)
             new = self.supply.fill(stage, borrows=bool(old))
+            check_refs(len(new.values), self.run.limits)
             with self._lock() as lock:
                 self.store.check(self.mirror)
                 if replaces:
@@ -350,8 +381,10 @@ def explain(failed: ToolFailed, causes: Iterable[Cause], gate: Gate | None = Non
     if gate is not None:
         look_at(gate)
     lines = failed.finished.err.splitlines()
+    if failed.finished.code in _FILE_SIZE_EXCEEDED:
+        lines.append("file size limit exceeded")
     own = [line for line in lines if "remote error:" not in line and line[:7] != "remote:"]
-    for cause in causes:
+    for cause in (*_LIMITS, *causes):
         for line in lines if cause.by_source else own:
             if found := re.search(cause.pattern, line):
                 meaning = cause.meaning.format(what=found.groupdict().get("what"))

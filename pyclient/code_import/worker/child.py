@@ -7,6 +7,7 @@ or ``lost`` is the last. The end of the socket is the end of the worker, and of 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -17,18 +18,27 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from code_import.importers import Importer, Login, Outcome, Run, RunLost, Source
+from code_import.importers.process import confined
+from code_import.importers.sandbox import sandbox_of
+from code_import.limits import Limits
+from code_import.mirror import BadTarget, Store
 from code_import.redaction import clean, hide
 from code_import.refs import Terms
+
+from .family import keep_orphans, kill_descendants
 
 if TYPE_CHECKING:
     import socket
     from multiprocessing.connection import Connection
-    from pathlib import Path
 
     from code_import.policy import Policy
+
+OOM_SCORE = "500"
+"""Of 1000: how readily the system ends a run when it has no memory left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,9 @@ class Order:
     login: Login | None = None
     refusal: Outcome | None = None
     """Why there is nothing to run; the login that it needs cannot be had."""
+    limits: Limits = field(default_factory=Limits)
+    sandbox: str | None = None
+    """The program that confines the run's tools, if there is one."""
     terms: Terms = field(default_factory=Terms)
     told: int = 0
     ref_retention: float = 90 * 86_400
@@ -58,8 +71,8 @@ def main(order: Order, control: socket.socket, output: Connection) -> None:
     for stream in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.dup2(output.fileno(), stream)
     output.close()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit_memory()
+    _keep_to(order)
+    keep_orphans()
     signal.signal(signal.SIGTERM, _terminated)
     if order.login is not None:
         hide(order.login.secrets)
@@ -71,6 +84,8 @@ def main(order: Order, control: socket.socket, output: Connection) -> None:
         worker.tell(lost=clean(str(err)))
     else:
         worker.tell(outcome=asdict(replace(outcome, summary=clean(outcome.summary))))
+    finally:
+        kill_descendants(os.getpid())
 
 
 def _run_import(order: Order, worker: _Worker) -> Outcome:
@@ -88,14 +103,18 @@ def _run_import(order: Order, worker: _Worker) -> Outcome:
             confirm=worker.confirm,
             policy=order.policy,
             login=order.login,
+            limits=order.limits,
             terms=order.terms,
             told=order.told,
             ref_retention=order.ref_retention,
             verify=order.verify,
         )
-        return importer(order.source.rcs_type).run_import(run)
+        with confined(sandbox_of(run, order.sandbox)):
+            return importer(order.source.rcs_type).run_import(run)
     except RunLost:
         raise
+    except MemoryError:
+        return Outcome("failure", "The run needs more memory than it may have.")
     except Exception as err:  # noqa: BLE001  Whatever it is, it is ours, and the log says what.
         for line in traceback.format_exc().splitlines():
             worker.log(line)
@@ -108,15 +127,34 @@ def importer(rcs_type: str) -> Importer:
     return module
 
 
-def _limit_memory() -> None:
-    """Leave the machine its memory, whatever a stranger's server makes this run and its tools hold.
+def _keep_to(order: Order) -> None:
+    """Have the system keep each process of the run to what all of them together may have.
 
-    Each may have a half of it; what maps files, as packs are, does not count.
+    The worker's watch looks at them together, but now and then only. When the memory of the machine
+    gives out, a run ends first.
     """
-    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = min(limit for limit in (half, soft, hard) if limit != resource.RLIM_INFINITY)
-    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_DATA, order.limits.memory)
+    _limit(resource.RLIMIT_FSIZE, order.limits.written + _packed(order))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    if hard != resource.RLIM_INFINITY:
+        most = min(most, hard)
+    resource.setrlimit(kind, (most, most))
+
+
+def _packed(order: Order) -> int:
+    """Bytes in packs that the run may write anew when it puts packs together."""
+    store = Store(order.store)
+    _, workspace = store.places(order.code_import_id, order.job_id)
+    packs = [*workspace.glob("*/objects/pack/*.pack")]
+    with contextlib.suppress(BadTarget):
+        packs += store.path(order.target).glob("objects/pack/*.pack")
+    return sum(pack.stat().st_size for pack in packs)
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import selectors
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from code_import import reading
 from code_import.errors import CodeImportError, NotAllowed, NotYours, RunGone
 from code_import.importers import Source
 from code_import.journal import ref_name
+from code_import.limits import Limits
 from code_import.policy import Policy, hosts_listed
 from code_import.redaction import clean
 from code_import.refs import Terms
@@ -93,10 +94,9 @@ class Options:
     """What may be fetched from besides: ``host``, ``host:port``, or a network."""
     limit: int = 3
     listen: bool = True
-    time_limit: float = 86_400
-    """Seconds that one run may take."""
-    silence_limit: float = 3_600
-    """Seconds that a run may go on without any output."""
+    limits: Limits = field(default_factory=Limits)
+    sandbox: str | None = None
+    """The program that confines what runs start, if there is one."""
     release_at_once: bool = False
     """Whether the first signal already stops the runs, not only the taking of new ones."""
 
@@ -217,7 +217,7 @@ class Worker:
                 key.data()
         self._heed_signals()
         for run in self._runs:
-            run.enforce(self._options.time_limit, self._options.silence_limit)
+            run.enforce()
         self._set_ended_aside()
         try:
             self._attend()
@@ -375,6 +375,8 @@ class Worker:
             lease=self._settings.lease,
             login=granted.login,
             refusal=granted.refusal,
+            limits=self._options.limits,
+            sandbox=self._options.sandbox,
             terms=Terms(
                 known.maximum_loss_percent,
                 {ref_name(ref): value for ref, value in known.accepted.items()},

@@ -14,11 +14,14 @@ from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, Any, Literal
 
 from code_import.importers import Outcome
+from code_import.mirror import Store
 from code_import.redaction import hide
 
 from . import child
+from .family import kill_descendants
 from .log import RunLog
 from .timing import now
+from .watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,12 +29,14 @@ if TYPE_CHECKING:
 
     from code_import.models import Assignment
 
-Ending = Literal["killed", "gone", "expired", "overdue", "silent", "released"]
+Ending = Literal["killed", "gone", "expired", "overdue", "silent", "excessive", "released"]
 """Why a worker ends a run: an operator said so; it is no longer ours; it may be no longer ours;
-it took too long; it said nothing for too long; the worker stops."""
+it took too long; it said nothing for too long; it used too much; the worker stops."""
 
 GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL."""
+EXCESS_GRACE = 1.0
+"""The same, of a run that uses too much."""
 CHUNK = 65_536
 MOST_CHUNKS = 64
 LONGEST_LINE = 65_536
@@ -87,6 +92,7 @@ class RunProcess:
         self.has_news = True
         self.finish_tried = False
         self.log_attempts = 0
+        self._limits = order.limits
         self._on_line = on_line
         self._forget_secrets = hide(order.login.secrets if order.login else ())
         self._selector = selector
@@ -112,11 +118,14 @@ class RunProcess:
             theirs.close()
             their_output.close()
         self._pid = self.process.pid or 0
+        places = Store(order.store).places(order.code_import_id, order.job_id)
+        self._watch = Watch(self._pid, order.limits, places)
         self._control.setblocking(False)
         os.set_blocking(self._output.fileno(), False)
         selector.register(self._control.fileno(), EVENT_READ, self._read_control)
         selector.register(self._output.fileno(), EVENT_READ, self._read_output)
         selector.register(self.process.sentinel, EVENT_READ, self._reap)
+        selector.register(self._watch.fd, EVENT_READ, self._hear_watch)
 
     @property
     def died(self) -> bool:
@@ -152,19 +161,19 @@ class RunProcess:
         self._kill_at = min(self._kill_at, now() + grace)
         self._signal(signal.SIGTERM)
 
-    def enforce(self, time_limit: float, silence_limit: float) -> None:
+    def enforce(self) -> None:
         """End a run past its limits, kill one that does not go, and note when to look again."""
-        time = now()
+        time, limits = now(), self._limits
         if self._kill_at is None:
-            if time >= self.started + time_limit:
-                self.end("overdue", f"stopped: it took longer than {time_limit:.0f} s")
-            elif time >= self.last_output + silence_limit:
-                self.end("silent", f"stopped: no output for {silence_limit:.0f} s")
+            if time >= self.started + limits.time:
+                self.end("overdue", f"stopped: it took longer than {limits.time:.0f} s")
+            elif time >= self.last_output + limits.silence:
+                self.end("silent", f"stopped: no output for {limits.silence:.0f} s")
         elif time >= self._kill_at:
             self._signal(signal.SIGKILL)
             self._kill_at = time + 1
         self.look_at = self._kill_at or min(
-            self.started + time_limit, self.last_output + silence_limit
+            self.started + limits.time, self.last_output + limits.silence
         )
 
     def write(self, line: str) -> None:
@@ -185,6 +194,12 @@ class RunProcess:
         """Forget the log and the login of a run whose end has been told."""
         self.log.close()
         self._forget_secrets()
+
+    def _hear_watch(self) -> None:
+        """It uses too much: whatever it does about that may take a moment, and use more."""
+        self._ignore(self._watch.fd)
+        if word := self._watch.word():
+            self.end("excessive", f"stopped: {word}", EXCESS_GRACE)
 
     def _read_control(self) -> bool:
         lines, more = self._lines(self._control.fileno(), b"\n")
@@ -238,6 +253,8 @@ class RunProcess:
         """Its process is dead: so is its group, and what it said last is still in the pipes."""
         self.ended = True
         self._signal(signal.SIGKILL)
+        self._ignore(self._watch.fd)
+        self._watch.end()
         self._ignore(self.process.sentinel)
         self.process.join()
         exitcode = self.process.exitcode or 0
@@ -258,6 +275,8 @@ class RunProcess:
             self.write(f"the run's process ended without an outcome ({how})")
 
     def _signal(self, signum: signal.Signals) -> None:
+        if signum == signal.SIGKILL and not self.ended:
+            kill_descendants(self._pid)
         try:
             os.killpg(self._pid, signum)
         except ProcessLookupError:  # It has not become a leader yet, or there is nobody left.

@@ -48,7 +48,7 @@ def _status(run: RunProcess) -> FinishStatus:
     match run.ending:
         case "killed":
             return "killed"
-        case "overdue" | "silent":
+        case "overdue" | "silent" | "excessive":
             return "failure"
         case _:
             return "internal_failure"
