@@ -71,3 +71,24 @@ def serve_svn(folder: Path) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def grow(source: Subversion, steps: int, start: int = 0) -> None:
+    """Let a standard layout live: changes, branches and tags that come, go and come again."""
+    for step in range(start, start + steps):
+        source.put(
+            "trunk/file", f"{step}\n", message=f"step {step}\n\nmore", user=f"user{step % 3}"
+        )
+        match step % 6:
+            case 0:
+                source.change("cp", "HEAD", "trunk", f"branches/b{step}")
+            case 1:
+                source.put(f"branches/b{step - 1}/other", f"{step}\n")
+            case 2:
+                source.change("cp", "HEAD", f"branches/b{step - 2}", f"tags/t{step}")
+            case 3:
+                source.change("rm", f"branches/b{step - 3}")
+            case 4:
+                source.change("cp", str(step), "trunk", f"branches/b{step - 4}")
+            case _:
+                source.put(f"branches/b{step - 5}/file", f"{step}\n", "rm", f"tags/t{step - 3}")

@@ -101,13 +101,12 @@ class _Conversion:
 
     @classmethod
     def of(cls, tools: Tools, place: Place) -> _Conversion:
-        known = tools.work.recall()
-        return cls(tools, place, known)
+        return cls(tools, place, tools.work.recall())
 
     def go(self) -> Converted:
         self._check_history()
+        self._check_layout()
         base, path = self._base()
-        self._find_layout()
         self._prepare(base, path)
         self._fetch()
         return self._converted(base, path)
@@ -116,23 +115,36 @@ class _Conversion:
 
     def _check_history(self) -> None:
         """End the run when the source has another history than what was converted."""
-        known = self.known
-        if not known:
-            return
-        if known["uuid"] != self.place.uuid:
-            raise _rewritten("another repository is at this address")
-        reach = known["reach"]
+        known, url = self.known, self.tools.run.source.url
+        if known and known["uuid"] != self.place.uuid:
+            if known["url"] == url:
+                raise _rewritten("another repository is at this address")
+            self._start_anew("the import has been given another repository")
+        reach = self.known.get("reach", 0)
         if self.place.revision < reach:
             raise _rewritten(f"it ends at r{self.place.revision}, and had r{reach}")
-        if reach and self.tools.stamp(reach) != known["stamp"]:
+        if reach and self.tools.stamp(reach) != self.known["stamp"]:
             raise _rewritten(f"r{reach} is not what it was")
 
-    def _find_layout(self) -> None:
-        if self.known.get("is_standard"):
-            return
-        folders = self.tools.folders(self.tools.url, self.place.revision)
-        is_standard = not set(_LAYOUT).isdisjoint(folders)
-        self.known["is_standard"] = is_standard
+    def _check_layout(self) -> None:
+        """Find what there is to convert, and start anew when that has become something else.
+
+        What once was the standard layout stays one, whatever is left of it.
+        """
+        known, place = self.known, self.place
+        is_standard = known.get("is_standard") and known["path"] == place.path
+        if not is_standard:
+            folders = self.tools.folders(self.tools.url, place.revision)
+            is_standard = not set(_LAYOUT).isdisjoint(folders)
+        layout = {"path": place.path, "is_standard": is_standard}
+        if known and {**known, **layout} != known:
+            self._start_anew("the source has another layout, or is another folder")
+        self._remember(uuid=place.uuid, url=self.tools.run.source.url, **layout)
+
+    def _start_anew(self, why: str) -> None:
+        self.tools.log(f"The conversion starts anew: {why}.")
+        self.tools.clear()
+        self.known = {}
 
     def _base(self) -> tuple[str, str]:
         """The url that git svn knows the repository by, and the folder from there: from the root,
@@ -178,7 +190,7 @@ class _Conversion:
 
     def _fetch(self) -> None:
         """Convert one window after the other, until all is there or the time is over."""
-        head, window = self.place.revision, FIRST_WINDOW
+        head, window = self.place.revision, min(FIRST_WINDOW, LARGEST_WINDOW)
         until = time.monotonic() + RUN_SECONDS
         done = self.known.get("done", 0)
         progress = _Progress(self.tools.log, head, done)
@@ -196,15 +208,13 @@ class _Conversion:
                 break
             pace = WINDOW_SECONDS / max(now - start, 0.001)
             window = max(1, min(int(window * min(pace, 4)), LARGEST_WINDOW))
-        if not self.known.get("uuid"):
-            self._remember(reach=0, stamp=None, done=0)
 
     def _remember(self, **known: Any) -> None:
-        self.known = {"done": 0, **self.known, "uuid": self.place.uuid, **known}
+        self.known = {**self.known, **known}
         self.tools.work.remember(self.known)
 
     def _converted(self, base: str, path: str) -> Converted:
-        done, head = self.known["done"], self.place.revision
+        done, head = self.known.get("done", 0), self.place.revision
         listed = self.tools.git(
             "for-each-ref", "--format=%(objectname) %(refname)", _CONVERTED,
             repository=self.tools.repository,

@@ -26,7 +26,7 @@ from .update import Ended
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from code_import.importers import Login, Run
+    from code_import.importers import Run
     from code_import.mirror import Workspace
 
     from .gate import Gate
@@ -79,7 +79,7 @@ class Tools:
     def prepare(cls, run: Run, log: Log, work: Workspace, gate: Gate, url: str) -> Tools:
         """Find the way to a url that was checked, and write the configuration for it."""
         tools = cls(run, log, work, gate, _route(url, gate))
-        tools._configure(run.login)
+        tools._configure()
         return tools
 
     @property
@@ -155,6 +155,11 @@ class Tools:
         if finished.code != 0:
             raise ToolFailed("git svn fetch", finished)
 
+    def clear(self) -> None:
+        """Throw away all that was converted."""
+        self.work.clear()
+        self._configure()
+
     def tidy(self) -> None:
         """Pack what has come, when it has become much."""
         self.git("-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "gc", "--auto", "--quiet",
@@ -182,9 +187,10 @@ class Tools:
     def _config(self) -> Path:
         return self.work.home / "subversion"
 
-    def _configure(self, login: Login | None) -> None:
+    def _configure(self) -> None:
         """Say where the proxy is for the source's host, that there is none for others, and who
         is to log in: a command line is no place for a name that may be a token."""
+        login = self.run.login
         host = urlsplit(self.url).hostname or ""
         servers = "[global]\n"
         if urlsplit(self.url).scheme in ("http", "https"):
