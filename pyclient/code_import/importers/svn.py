@@ -51,11 +51,57 @@ _NEVER = re.compile(r"[ %~^:?*\[\t\\]|^\.|\.\.|\.(?=$|lock$)")
 
 CAUSES = (
     Cause(
-        r"E160013|E200009|E210005|W170000|non-existent in|No repository found|path not found",
+        r"E180001|E210005|W170000|E160013|E200009|No repository found|non-existent in"
+        r"|[Pp]ath not found|[Pp]ath '.*' not found",
         "failure_invalid",
         "there is no Subversion repository or folder at this address",
     ),
-)
+    Cause(
+        r"Can't get (?:username or )?password|No more credentials",
+        "failure_invalid",
+        "the server asks for a login, or refuses the one that it gets",
+    ),
+    Cause(
+        r"Password incorrect|Username not found|Authentication (?:error|failed)|E215004",
+        "failure_invalid",
+        "the server refuses the login",
+    ),
+    Cause(r"E170001|E175013|Authorization failed|[Ff]orbidden", "failure_invalid",
+          "the server refuses access"),
+    Cause(r"E230001|certificate", "failure_invalid", "the server's certificate is not trusted"),
+    Cause(
+        r"E175003|E170000|does not support the HTTP/DAV protocol|E210004|Malformed network data"
+        r"|E175009|[Mm]alformed XML|E130003|E210003|handshake failed",
+        "failure_invalid",
+        "what answers at this address is no Subversion server",
+    ),
+    Cause(
+        r"No space left on device|Disk quota exceeded|[Oo]ut of memory|Cannot allocate memory"
+        r"|[Uu]nable to create file|Read-only file system|died of signal",
+        "internal_failure",
+        "the worker's machine is in trouble",
+    ),
+    Cause(
+        r"E16\d{4}|E000022|E200014|[Cc]orrupt|Malformed|[Cc]hecksum mismatch|No such revision"
+        r"|position pointer|Unexpected (?:EOF|end of)|end of file|E140001|E185\d{3}",
+        "failure_remote_broken",
+        "the source is damaged",
+    ),
+    Cause(r"(?:HTTP status|failed:) 410|E175002.*410", "failure_invalid",
+          "the repository is gone for good"),
+    Cause(r"HTTP status 429|429 Too Many", "failure", "the server wants fewer requests"),
+    Cause(r"HTTP status 4\d\d", "failure_invalid", "the server refuses the request"),
+    Cause(r"E175002|HTTP status|E175012", "failure", "the server is in trouble"),
+    Cause(
+        r"E210002|E120\d{3}|E000104|E000032|E170013|E000111|E670\d{3}|E000110|timed out"
+        r"|[Cc]onnection (?:closed|reset|refused|timed out)|Network is unreachable"
+        r"|Unable to connect|truncated HTTP",
+        "failure",
+        "the connection broke, or there is none",
+    ),
+)  # fmt: skip
+"""What complaints mean (LC_ALL=C), the first match counts: svn gives them numbers, git svn none.
+Anything else is a ``failure``."""
 
 
 def run_import(run: Run) -> Outcome:

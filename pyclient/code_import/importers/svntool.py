@@ -7,9 +7,10 @@ input or an inherited descriptor, and only the host of the source is ever spoken
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from code_import.mirror import Store
 from code_import.policy import DEFAULT_PORTS
 
 from .gittool import Git
-from .process import Finished, ToolFailed, ToolTooSlow, clean, closed_environment, converse, run
+from .process import Finished, ToolFailed, ToolTooSlow, closed_environment, converse, run
 from .update import Ended
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ HTTP_TIMEOUT = 120
 
 _NOBODY = 1
 """A port that leads nowhere: the proxy for all hosts but the source's."""
+_CHATTER = re.compile(
+    r"Found possible branch point|Found branch parent|Following parent|Successfully followed parent"
+    r"|Initializing parent|Authentication realm|W: [+-]empty_dir|(?:Using existing|Checked) "
+)
+_PERL_PLACE = re.compile(r" at /\S+ line \d+\.(?=\s|$)")
 _ASKPASS = """#!/bin/sh
 exec < /dev/fd/{fd} || exit 1
 IFS= read -r username
@@ -72,13 +78,15 @@ class Tools:
     log: Log
     work: Workspace
     gate: Gate
+    source: str
+    """Its url, as the policy has it."""
     url: str
-    """Where the source is reached: its own url, or a port of the gate."""
+    """Where it is reached: the same, or a port of the gate."""
 
     @classmethod
     def prepare(cls, run: Run, log: Log, work: Workspace, gate: Gate, url: str) -> Tools:
         """Find the way to a url that was checked, and write the configuration for it."""
-        tools = cls(run, log, work, gate, _route(url, gate))
+        tools = cls(run, log, work, gate, url.rstrip("/"), _route(url, gate))
         tools._configure()
         return tools
 
@@ -146,14 +154,13 @@ class Tools:
                     cwd=self.work.home,
                     question=b"",
                     answer=heard,
-                    log=self.log,
+                    log=self._tell,
                     keep_open=(self.work.fd, *fds),
                     silence=SILENCE,
                 )  # fmt: skip
             except ToolTooSlow:
                 raise _stalled(SILENCE) from None
-        if finished.code != 0:
-            raise ToolFailed("git svn fetch", finished)
+        self._check("git svn fetch", finished)
 
     def clear(self) -> None:
         """Throw away all that was converted."""
@@ -181,7 +188,30 @@ class Tools:
             )
         except ToolTooSlow:
             raise _stalled(PROBE_TIMEOUT) from None
-        return _read(f"svn {command}", finished)
+        self._check(f"svn {command}", finished)
+        try:
+            return ElementTree.fromstring(finished.out)
+        except ElementTree.ParseError as err:
+            raise ToolFailed(
+                f"svn {command}", replace(finished, err=f"Malformed XML: {err}")
+            ) from None
+
+    def _check(self, what: str, finished: Finished) -> None:
+        if finished.code != 0:
+            err = _PERL_PLACE.sub("", self._by_its_name(finished.err))
+            raise ToolFailed(what, replace(finished, err=err))
+
+    def _tell(self, line: str) -> None:
+        if not _CHATTER.match(line):
+            self.log(_PERL_PLACE.sub("", self._by_its_name(line)))
+
+    def _by_its_name(self, text: str) -> str:
+        """What a tool says about the gate's port is about the source."""
+        return text.replace(self._authority(self.url), self._authority(self.source))
+
+    @staticmethod
+    def _authority(url: str) -> str:
+        return "{0.scheme}://{0.netloc}/".format(urlsplit(url))
 
     @property
     def _config(self) -> Path:
@@ -235,17 +265,6 @@ def _route(url: str, gate: Gate) -> str:
         return url.rstrip("/")
     address, port = gate.forward(parts.hostname or "", parts.port or DEFAULT_PORTS["svn"])
     return f"svn://{address}:{port}{parts.path}".rstrip("/")
-
-
-def _read(what: str, finished: Finished) -> ElementTree.Element:
-    if finished.code != 0:
-        raise ToolFailed(what, finished)
-    try:
-        return ElementTree.fromstring(finished.out)
-    except ElementTree.ParseError as err:
-        raise Ended(
-            "failure_remote_broken", f"The answer cannot be read: {clean(str(err))}."
-        ) from None
 
 
 def _is_absent(failed: ToolFailed) -> bool:
