@@ -88,6 +88,10 @@ class Git:
         )
         return _checked(args, finished)
 
+    def command(self, *args: str, repository: Path) -> tuple[list[str], dict[str, str]]:
+        """What to start, and in which environment, to speak with a git command."""
+        return self._argv(args, repository), dict(self._env)
+
     def succeeds(self, *args: str, repository: Path) -> bool:
         """Whether a git command ends with exit code 0."""
         finished = run(
