@@ -214,7 +214,7 @@ class _Conversion:
                 )
 
     def _go_on(self, export: Export, length: int) -> int:
-        done = self.known.get("done", 0)
+        done: int = self.known.get("done", 0)
         start, begun = time.monotonic(), done
         while done < length:
             last = min(done + WINDOW, length)
@@ -242,7 +242,7 @@ class _Conversion:
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
     def _refs_so_far(self, export: Export) -> Refs:
-        """What can be said before all is there: the newest of each branch that has something new."""
+        """What can be said before all is there: the newest of each branch that has gained."""
         values = dict(self.known.get("refs", {}))
         named, _ = name_refs(BRANCHES, export.newest)
         for name, value in named.items():

@@ -1,4 +1,4 @@
-"""Mercurial in a closed environment: a local clone, and what is asked of it through a command server.
+"""Mercurial in a closed environment: its commands, and its command server for a local clone.
 
 The command server is hg's own stable surface for programs: one process answers many commands.
 """
