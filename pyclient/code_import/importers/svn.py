@@ -11,18 +11,21 @@ host: they are the same whatever the address, and a workspace can find its way b
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from code_import.importers import Source
 from code_import.mirror import Mirror
 from code_import.refs import BRANCHES, TAGS, Refs
 
 from .converted import Converted, convert
 from .gate import Gate
 from .gittool import installed_version
+from .http_probe import MOST_HOPS, is_same_host
 from .process import ToolFailed
 from .svntool import Place, Tools, git_svn
 from .update import Cause, Ended, conclude, explain
@@ -51,7 +54,7 @@ _NEVER = re.compile(r"[ %~^:?*\[\t\\]|^\.|\.\.|\.(?=$|lock$)")
 
 CAUSES = (
     Cause(
-        r"E180001|E210005|W170000|E160013|E200009|No repository found|non-existent in"
+        r"E180001|E210005|W170000|E160013|E200009|No repository found|requested SVN filesystem|non-existent in"
         r"|[Pp]ath not found|[Pp]ath '.*' not found",
         "failure_invalid",
         "there is no Subversion repository or folder at this address",
@@ -125,12 +128,30 @@ def missing_tools() -> str | None:
 def _convert(run: Run, log: Log, work: Workspace) -> Converted:
     url = run.policy.check(run.source)
     with Gate(run.policy, log) as gate:
-        tools = Tools.prepare(run, log, work, gate, url)
+        tools = _find(run, log, work, gate, url)
         try:
             place = tools.info(tools.url)
             return _Conversion.of(tools, place).go()
         except ToolFailed as failed:
             explain(failed, CAUSES, gate)
+
+
+def _find(run: Run, log: Log, work: Workspace, gate: Gate, url: str) -> Tools:
+    """Follow the redirects within the source's host. Ends the run for one that leaves it."""
+    for _ in range(MOST_HOPS):
+        tools = Tools.prepare(run, log, work, gate, url)
+        if (moved := tools.moved()) is None:
+            return tools
+        there = run.policy.check(Source("svn", moved))
+        if not is_same_host(url, there):
+            raise Ended(
+                "failure_invalid",
+                f"The repository has moved to {there}. To import it from there:"
+                f" code-import import set-url {run.target} {shlex.quote(there)}",
+            )
+        log(f"The server redirects to {there}, which this run uses.")
+        url = there
+    raise Ended("failure", f"The server redirects more than {MOST_HOPS} times.")
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from xml.etree import ElementTree
 
 from code_import.mirror import Store
@@ -45,6 +45,7 @@ _CHATTER = re.compile(
     r"Found possible branch point|Found branch parent|Following parent|Successfully followed parent"
     r"|Initializing parent|Authentication realm|W: [+-]empty_dir|(?:Using existing|Checked) "
 )
+_MOVED = re.compile(r"E170011: Repository moved \w+ to '([^']+)'")
 _PERL_PLACE = re.compile(r" at /\S+ line \d+\.(?=\s|$)")
 _ASKPASS = """#!/bin/sh
 exec < /dev/fd/{fd} || exit 1
@@ -97,6 +98,17 @@ class Tools:
     @property
     def git(self) -> Git:
         return Git(Store(self.run.store), "file")
+
+    def moved(self) -> str | None:
+        """The url to which an http server redirects: svn does not follow for this question."""
+        if urlsplit(self.url).scheme not in ("http", "https"):
+            return None
+        try:
+            self.stamp(0)
+        except ToolFailed as failed:
+            if found := _MOVED.search(failed.finished.err):
+                return urljoin(f"{self.url}/", found[1])
+        return None
 
     def info(self, url: str) -> Place:
         """What is at a url now. Raises ToolFailed."""
