@@ -63,7 +63,7 @@ def serve_git(folder: Path) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: _answers(port), what="git daemon answers")
+        eventually(lambda: is_listening(port), what="git daemon answers")
         yield f"git://127.0.0.1:{port}"
     finally:
         daemon.terminate()
@@ -208,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _answers(port: int) -> bool:
+def is_listening(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

@@ -58,6 +58,11 @@ class Git:
             **(environment or {}),
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that git sees of our environment, for what starts git by itself."""
+        return dict(self._env)
+
     def __call__(
         self,
         *args: str,

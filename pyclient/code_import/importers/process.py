@@ -6,15 +6,17 @@ and so does whatever a url carries before its host.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import selectors
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import IO, TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 PROGRESS_EVERY = 2.0
@@ -128,6 +130,77 @@ def run_logged(
     return Finished(tool.returncode, b"", listener.tail.decode("utf-8", "replace"))
 
 
+def converse(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    question: bytes,
+    answer: Callable[[bytes], bytes | None],
+    log: Callable[[str], None],
+    keep_open: Collection[int] = (),
+    silence: float | None = None,
+) -> Finished:
+    """Run a tool to its end that takes lines and gives lines, and log its complaints meanwhile.
+
+    ``question`` is its first line of input; each line of its output goes to ``answer``, and what
+    that returns is its next one. Raises ToolTooSlow after ``silence`` seconds without a word.
+    """
+    with _start(argv, env, cwd, True, keep_open) as tool, selectors.DefaultSelector() as selector:
+        assert tool.stdin is not None
+        assert tool.stdout is not None
+        assert tool.stderr is not None
+        listener = _Listener(log)
+        selector.register(tool.stdout, selectors.EVENT_READ)
+        selector.register(tool.stderr, selectors.EVENT_READ)
+        try:
+            _say(tool.stdin, question)
+            said = b""
+            while selector.get_map():
+                ready = selector.select(silence)
+                if not ready:
+                    _too_slow(tool, argv, silence)
+                for key, _ in ready:
+                    data = os.read(key.fd, 65536)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is tool.stderr:
+                        listener.hear(data)
+                    else:
+                        *lines, said = (said + data).split(b"\n")
+                        for line in lines:
+                            if (reply := answer(line)) is not None:
+                                _say(tool.stdin, reply)
+            listener.hear(b"\n")
+            tool.wait()
+        except BaseException:
+            tool.kill()
+            raise
+    return Finished(tool.returncode, b"", listener.tail.decode("utf-8", "replace"))
+
+
+@contextlib.contextmanager
+def piped(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, keep_open: Collection[int] = ()
+) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Run a tool as long as the block goes on; gives its output and its input."""
+    with _start(argv, env, cwd, True, keep_open, complaints=subprocess.DEVNULL) as tool:
+        assert tool.stdin is not None
+        assert tool.stdout is not None
+        try:
+            yield tool.stdout, tool.stdin
+        finally:
+            tool.kill()
+            with contextlib.suppress(BrokenPipeError):
+                tool.stdin.close()
+
+
+def _say(pipe: IO[bytes], line: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError):  # How it has ended says more.
+        pipe.write(line + b"\n")
+        pipe.flush()
+
+
 def _start(
     argv: Sequence[str],
     env: Mapping[str, str],
@@ -135,6 +208,7 @@ def _start(
     has_input: bool,
     keep_open: Collection[int],
     output: int = subprocess.PIPE,
+    complaints: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     # No session and no group of its own: whoever ends the run's group ends its tools.
     return subprocess.Popen(
@@ -143,7 +217,7 @@ def _start(
         cwd=cwd,
         stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
         stdout=output,
-        stderr=subprocess.PIPE,
+        stderr=complaints,
         pass_fds=tuple(keep_open),
     )
 
