@@ -19,7 +19,7 @@ from harness.svn_servers import Subversion, grow, serve_svn
 from harness.worlds import Repository, World, new_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.skipif(svn.missing_tools() is not None, reason="no git svn here")
 
@@ -107,6 +107,65 @@ def test_in_steps_it_comes_out_as_in_one_go(
         in_one_go = other.mirror.refs("refs/heads", "refs/tags")
     assert world.mirror.refs("refs/heads", "refs/tags") == in_one_go
     world.mirror.git("fsck", "--strict")
+
+
+def from_elsewhere(source: Subversion) -> str:
+    """Trunk comes from a folder outside of the layout, some revisions before that folder goes."""
+    source.change("mkdir", "old", "mkdir", "old/inner", "mkdir", "branches", "mkdir", "tags")
+    for number in range(3):
+        source.put("old/inner/file", f"{number}\n")
+    source.change("cp", "HEAD", "old/inner", "trunk")
+    source.change("rm", "old")
+    source.put("trunk/file", "last\n")
+    return ""
+
+
+def away_and_back(source: Subversion) -> str:
+    """A project's folder is moved away, changed there, and moved back."""
+    source.change("mkdir", "proj")
+    source.change("mkdir", "proj/branches", "mkdir", "proj/tags")
+    source.put("proj/trunk/file", "0\n", "mkdir", "proj/trunk")
+    source.put("proj/trunk/file", "1\n")
+    source.change("mv", "proj", "aside")
+    source.put("aside/trunk/file", "2\n")
+    source.change("mv", "aside", "proj")
+    source.put("proj/trunk/file", "3\n")
+    source.change("cp", "HEAD", "proj/trunk", "proj/branches/dev")
+    return "/proj"
+
+
+@pytest.mark.parametrize("history", [from_elsewhere, away_and_back])
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+def test_where_windows_end_makes_no_difference(
+    world: World,
+    source: Subversion,
+    monkeypatch: pytest.MonkeyPatch,
+    history: Callable[[Subversion], str],
+    window: int,
+) -> None:
+    """Not to what is before a copy, nor to a folder that has not always been where it is."""
+    url = source.url + history(source)
+    assert world.run(1, url).status == "success", world.log
+    whole = world.mirror.refs("refs/heads", "refs/tags")
+    assert int(world.mirror.git("rev-list", "--count", "trunk")) >= 5
+    monkeypatch.setattr(svn, "LARGEST_WINDOW", window)
+    assert world.run(2, url, code_import_id=2, target="in/windows").status == "success"
+    mirror = Repository(world.store / "in/windows.git")
+    assert mirror.refs("refs/heads", "refs/tags") == whole
+
+
+def test_a_folder_that_goes_and_comes_between_runs(world: World, source: Subversion) -> None:
+    """It comes out as if it had been converted only then."""
+    away_and_back(source)
+    world.run(1, f"{source.url}/proj")
+    source.change("mv", "proj", "aside")
+    assert world.run(2, f"{source.url}/proj").status == "failure_invalid"
+    source.change("mv", "aside", "proj")
+    assert world.run(3, f"{source.url}/proj").status == "success", world.log
+    assert any("starts anew" in line for line in world.log)
+    world.run(4, f"{source.url}/proj", code_import_id=2, target="afresh")
+    fresh = Repository(world.store / "afresh.git")
+    assert world.mirror.refs("refs/heads") == fresh.refs("refs/heads")
 
 
 def test_what_is_deleted_goes_and_what_comes_again_is_there(

@@ -203,7 +203,10 @@ class _Conversion:
         if not is_standard:
             folders = self.tools.folders(self.tools.url, place.revision)
             is_standard = not set(_LAYOUT).isdisjoint(folders)
-        layout = {"path": place.path, "is_standard": is_standard}
+        # A log that spans two lives of a folder tells of the later one only. What it was copied
+        # from is found from there.
+        since = self.tools.since(place.revision) if place.path else 0
+        layout = {"path": place.path, "is_standard": is_standard, "since": since}
         if known and {**known, **layout} != known:
             self._start_anew("the source has another layout, or is another folder")
         self._remember(uuid=place.uuid, url=self.tools.run.source.url, **layout)
@@ -259,13 +262,13 @@ class _Conversion:
         """Convert one window after the other, until all is there or the time is over."""
         head, window = self.place.revision, min(FIRST_WINDOW, LARGEST_WINDOW)
         until = time.monotonic() + RUN_SECONDS
-        done = self.known.get("done", 0)
+        done = self.known.get("done", max(0, self.known["since"] - 1))
         progress = _Progress(self.tools.log, head, done)
         while done < head:
             last = min(done + window, head)
             self._remember(reach=last, stamp=self.tools.stamp(last))
             start = time.monotonic()
-            self.tools.convert(done + 1, last, progress.hear)
+            self.tools.convert(last, progress.hear)
             done = last
             self._remember(done=done)
             self.tools.tidy()
