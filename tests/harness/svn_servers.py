@@ -182,8 +182,7 @@ def serve_dav(folder: Path, extra: str = "") -> Iterator[str]:
         f"PidFile {place}/pid\nErrorLog {place}/log\nDefaultRuntimeDir {place}\n"
         f"<Location /svn>\nDAV svn\nSVNParentPath {folder}\n</Location>\n{extra}\n"
     )
-    for path in (folder.parent, *folder.rglob("*")):
-        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    make_readable(folder.parent)
     server = subprocess.Popen(
         ["apache2", "-X", "-f", str(place / "apache.conf")],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -194,3 +193,9 @@ def serve_dav(folder: Path, extra: str = "") -> Iterator[str]:
     finally:
         server.terminate()
         server.wait()
+
+
+def make_readable(folder: Path) -> None:
+    """Let all users read a folder and what is in it."""
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

@@ -49,13 +49,17 @@ TRUNK = f"{BRANCHES}trunk"
 _LAYOUT = ("trunk", "branches", "tags")
 _CONVERTED = "refs/remotes/"
 _PLAIN_PATH = re.compile(r"[\w ./+-]*")
+_DAMAGED = re.compile(
+    r"(?m)^(?:fatal|error): .*(?:bad object|loose object|object file|unable to read|corrupt"
+    r"|packfile|not a valid|broken|not a git repository)|^rev_map|_rev_map_get"
+)
 _COMMIT = re.compile(rb"r([0-9]+) = [0-9a-f]{40}")
 _NEVER = re.compile(r"[ %~^:?*\[\t\\]|^\.|\.\.|\.(?=$|lock$)")
 
 CAUSES = (
     Cause(
-        r"E180001|E210005|W170000|E160013|E200009|No repository found|requested SVN filesystem|non-existent in"
-        r"|[Pp]ath not found|[Pp]ath '.*' not found",
+        r"E180001|E210005|W170000|E160013|E200009|No repository found|requested SVN filesystem"
+        r"|non-existent in|[Pp]ath not found|[Pp]ath '.*' not found",
         "failure_invalid",
         "there is no Subversion repository or folder at this address",
     ),
@@ -133,6 +137,11 @@ def _convert(run: Run, log: Log, work: Workspace) -> Converted:
             place = tools.info(tools.url)
             return _Conversion.of(tools, place).go()
         except ToolFailed as failed:
+            if _DAMAGED.search(failed.finished.err):
+                tools.clear()
+                raise Ended(
+                    "internal_failure", "The workspace was damaged: the next run converts anew."
+                ) from None
             explain(failed, CAUSES, gate)
 
 

@@ -109,7 +109,7 @@ class Tools:
             self.stamp(0)
         except ToolFailed as failed:
             if found := _MOVED.search(failed.finished.err):
-                return urljoin(f"{self.url}/", found[1])
+                return urljoin(f"{self.url}/", str(found[1]))
         return None
 
     def info(self, url: str) -> Place:
