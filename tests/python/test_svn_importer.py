@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import os
 import random
+import re
 import shutil
 import signal
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
-from code_import.importers import svn
+from code_import.importers import Login, svn, svntool
 from code_import.policy import allow_path
-from harness.svn_servers import Subversion, grow, serve_svn
+from harness.svn_servers import (
+    Subversion,
+    grow,
+    has_dav,
+    make_readable,
+    relay,
+    serve_dav,
+    serve_svn,
+    talk,
+)
 from harness.worlds import Repository, World, new_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(svn.missing_tools() is not None, reason="no git svn here")
 
@@ -107,6 +121,65 @@ def test_in_steps_it_comes_out_as_in_one_go(
         in_one_go = other.mirror.refs("refs/heads", "refs/tags")
     assert world.mirror.refs("refs/heads", "refs/tags") == in_one_go
     world.mirror.git("fsck", "--strict")
+
+
+def from_elsewhere(source: Subversion) -> str:
+    """Trunk comes from a folder outside of the layout, some revisions before that folder goes."""
+    source.change("mkdir", "old", "mkdir", "old/inner", "mkdir", "branches", "mkdir", "tags")
+    for number in range(3):
+        source.put("old/inner/file", f"{number}\n")
+    source.change("cp", "HEAD", "old/inner", "trunk")
+    source.change("rm", "old")
+    source.put("trunk/file", "last\n")
+    return ""
+
+
+def away_and_back(source: Subversion) -> str:
+    """A project's folder is moved away, changed there, and moved back."""
+    source.change("mkdir", "proj")
+    source.change("mkdir", "proj/branches", "mkdir", "proj/tags")
+    source.put("proj/trunk/file", "0\n", "mkdir", "proj/trunk")
+    source.put("proj/trunk/file", "1\n")
+    source.change("mv", "proj", "aside")
+    source.put("aside/trunk/file", "2\n")
+    source.change("mv", "aside", "proj")
+    source.put("proj/trunk/file", "3\n")
+    source.change("cp", "HEAD", "proj/trunk", "proj/branches/dev")
+    return "/proj"
+
+
+@pytest.mark.parametrize("history", [from_elsewhere, away_and_back])
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+def test_where_windows_end_makes_no_difference(
+    world: World,
+    source: Subversion,
+    monkeypatch: pytest.MonkeyPatch,
+    history: Callable[[Subversion], str],
+    window: int,
+) -> None:
+    """Not to what is before a copy, nor to a folder that has not always been where it is."""
+    url = source.url + history(source)
+    assert world.run(1, url).status == "success", world.log
+    whole = world.mirror.refs("refs/heads", "refs/tags")
+    assert int(world.mirror.git("rev-list", "--count", "trunk")) >= 5
+    monkeypatch.setattr(svn, "LARGEST_WINDOW", window)
+    assert world.run(2, url, code_import_id=2, target="in/windows").status == "success"
+    mirror = Repository(world.store / "in/windows.git")
+    assert mirror.refs("refs/heads", "refs/tags") == whole
+
+
+def test_a_folder_that_goes_and_comes_between_runs(world: World, source: Subversion) -> None:
+    """It comes out as if it had been converted only then."""
+    away_and_back(source)
+    world.run(1, f"{source.url}/proj")
+    source.change("mv", "proj", "aside")
+    assert world.run(2, f"{source.url}/proj").status == "failure_invalid"
+    source.change("mv", "aside", "proj")
+    assert world.run(3, f"{source.url}/proj").status == "success", world.log
+    assert any("starts anew" in line for line in world.log)
+    world.run(4, f"{source.url}/proj", code_import_id=2, target="afresh")
+    fresh = Repository(world.store / "afresh.git")
+    assert world.mirror.refs("refs/heads") == fresh.refs("refs/heads")
 
 
 def test_what_is_deleted_goes_and_what_comes_again_is_there(
@@ -251,3 +324,211 @@ def test_another_folder_or_layout_is_converted_anew(world: World, source: Subver
     other = Subversion.create(world.root / "sources" / "other")
     other.make_standard()
     assert world.run(4, other.url).status == "success"
+
+
+NOT_FOR_ALL = "[general]\nanon-access = none\nauth-access = read\npassword-db = passwd\n"
+
+
+def test_what_is_not_there_is_invalid(world: World, source: Subversion) -> None:
+    """A folder, a repository, a file in a folder's place; from the disk too."""
+    source.make_standard()
+    with serve_svn(source.path.parent) as url:
+        for job_id, wrong in enumerate(
+            (f"{url}/repo/none", f"{url}/none", f"{url}/repo/trunk/file", f"{source.url}.none"), 1
+        ):
+            outcome = world.run(job_id, wrong)
+            assert outcome.status == "failure_invalid", outcome
+    assert not world.mirror.path.exists()
+    outcome = world.run(9, f"{url}/repo")
+    assert outcome.status == "failure", outcome
+    assert "Connection refused" in outcome.summary
+
+
+def test_a_login_is_shown_to_the_server_alone(
+    world: World, source: Subversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command line, no environment and no file has the password; a wrong one is invalid."""
+    source.make_standard()
+    (source.path / "conf/svnserve.conf").write_text(NOT_FOR_ALL)
+    (source.path / "conf/passwd").write_text("[users]\nann = p4ss 'word\n")
+    seen = spy_on(tmp_path, monkeypatch)
+    with serve_svn(source.path.parent) as server:
+        url = f"{server}/repo"
+        assert world.run(1, url).status == "failure_invalid"
+        outcome = world.run(2, url, login=Login("127.0.0.1", "ann", "wrong"))
+        assert (outcome.status, "refuses the login" in outcome.summary) == ("failure_invalid", True)
+        outcome = world.run(3, url, login=Login("127.0.0.1", "ann", "p4ss 'word"))
+    assert outcome.status == "success", world.log
+    told = seen.read_text()
+    assert "fetch" in told
+    assert "info" in told
+    assert "p4ss" not in told
+    assert not [file for file in world.store.rglob("*") if file.is_file() and holds(file, b"p4ss")]
+
+
+def spy_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Have the tools say first how they were called; returns where."""
+    seen = folder / "seen"
+    for name, program in {"svn": shutil.which("svn"), "git-svn": svntool.git_svn()}.items():
+        spy = folder / name
+        spy.write_text(f'#!/bin/sh\n{{ echo "$@"; env; }} >> {seen}\nexec {program} "$@"\n')
+        spy.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr(svntool, "git_svn", lambda: folder / "git-svn")
+    return seen
+
+
+def holds(file: Path, word: bytes) -> bool:
+    return word in file.read_bytes()
+
+
+def test_the_policy_is_asked(world: World, source: Subversion) -> None:
+    """For a private address, a local path and a scheme."""
+    for job_id, url in enumerate(("svn://10.0.0.1/repo", "file:///etc", "svn+ssh://host/repo"), 1):
+        assert world.run(job_id, url).status == "failure_forbidden"
+
+
+@pytest.mark.parametrize("bytes_", [10, 400, 1500])
+def test_a_server_that_breaks_off_or_stalls(
+    world: World, source: Subversion, monkeypatch: pytest.MonkeyPatch, bytes_: int
+) -> None:
+    """Wherever it does, and the next run goes on."""
+    source.make_standard()
+    source.put("trunk/large", "1\n" * 2000)
+    monkeypatch.setattr(svntool, "PROBE_TIMEOUT", 3)
+    monkeypatch.setattr(svntool, "SILENCE", 3)
+    with serve_svn(source.path.parent) as url:
+        port = urlsplit(url).port or 0
+        with relay(port, cut_after=bytes_) as cut:
+            outcome = world.run(1, f"svn://127.0.0.1:{cut}/repo")
+        assert outcome.status == "failure", outcome
+        assert "connection" in outcome.summary.lower()
+        with relay(port, cut_after=bytes_, stall=True) as stalled:
+            outcome = world.run(2, f"svn://127.0.0.1:{stalled}/repo")
+        assert outcome.status == "failure", outcome
+        assert "stalled" in outcome.summary
+        assert world.run(3, f"{url}/repo").status == "success"
+
+
+def test_a_damaged_source(world: World, source: Subversion) -> None:
+    """Is told from one that is away."""
+    source.make_standard()
+    source.put("trunk/file", "two\n")
+    revision = source.path / "db/revs/0/2"
+    revision.chmod(0o644)
+    revision.write_bytes(revision.read_bytes()[:40])
+    outcome = world.run(1, source.url)
+    assert outcome.status == "failure_remote_broken", outcome
+    with talk(b"hello\r\n") as port:
+        outcome = world.run(2, f"svn://127.0.0.1:{port}/repo")
+    assert outcome.status == "failure_invalid", outcome
+    assert "no Subversion server" in outcome.summary
+
+
+def test_a_damaged_workspace_is_made_anew(world: World, source: Subversion) -> None:
+    """By the next run, with the same commits."""
+    source.make_standard()
+    world.run(1, source.url)
+    before = world.mirror.refs()
+    for file in (world.store / ".code-import/work/1/converted.git/objects").rglob("*"):
+        if file.is_file():
+            file.chmod(0o644)
+            file.write_bytes(b"")
+    source.put("trunk/file", "two\n")
+    outcome = world.run(2, source.url)
+    assert outcome.status == "internal_failure", outcome
+    assert world.mirror.refs() == before
+    assert world.run(3, source.url).status == "success", world.log
+    assert world.mirror.git("rev-parse", "trunk~1") == before[0].split()[0]
+
+
+def test_externals_are_text_and_authors_are_names(world: World, source: Subversion) -> None:
+    """No external is fetched; an author is who the server says, at the repository's UUID."""
+    source.make_standard()
+    away = "http://10.0.0.1/svn/away"
+    source.change("propset", "svn:externals", f"{away} sub", "trunk", user="bob")
+    assert world.run(1, source.url).status == "success"
+    assert "10.0.0.1" not in "\n".join(world.log)
+    assert world.mirror.git("ls-tree", "-r", "--name-only", "trunk") == "file"
+    uuid = (source.path / "db/uuid").read_text().split()[0]
+    assert world.mirror.git("log", "-1", "--format=%an <%ae>", "trunk") == f"bob <bob@{uuid}>"
+    assert world.mirror.git("log", "-1", "--format=%b", "trunk").startswith(
+        f"git-svn-id: svn://{uuid}/trunk@2 {uuid}"
+    )
+
+
+def test_progress_is_told(world: World, source: Subversion) -> None:
+    """In percent, and how fast it goes."""
+    source.make_standard()
+    world.run(1, source.url)
+    assert any(re.search(r"r1 of 1 \(100%\), [\d.]+ commits/s", line) for line in world.log)
+
+
+@pytest.mark.skipif(not has_dav, reason="no apache2 with mod_dav_svn here")
+class TestOverHttp:
+    """What is particular to WebDAV."""
+
+    def test_the_same_commits(self, world: World, source: Subversion) -> None:
+        source.make_standard()
+        source.change("cp", "HEAD", "trunk", "branches/dev")
+        world.run(1, source.url)
+        with serve_dav(source.path.parent) as url:
+            assert world.run(2, f"{url}/repo").status == "success_nochange", world.log
+            source.put("trunk/file", "two\n")
+            make_readable(source.path)
+            assert world.run(3, f"{url}/repo").status == "success", world.log
+            assert world.run(4, f"{url}/repo/none").status == "failure_invalid"
+            assert world.run(5, f"{url}/none").status == "failure_invalid"
+
+    def test_redirects(self, world: World, source: Subversion) -> None:
+        """Within the host they are followed and told, elsewhere a person decides."""
+        source.make_standard()
+        redirects = (
+            "Redirect 301 /old /svn\nRedirect 302 /for-now /svn\nRedirect 301 /loop /loop/more\n"
+            "Redirect 301 /away http://127.0.0.2:1/svn\nRedirect 301 /inside http://10.0.0.1/svn"
+        )
+        world.policy = replace(world.policy, allow_hosts=("127.0.0.1", "127.0.0.2"))
+        with serve_dav(source.path.parent, redirects) as url:
+            base = url.removesuffix("/svn")
+            assert world.run(1, f"{base}/old/repo").status == "success"
+            assert f"redirects to {url}/repo" in "\n".join(world.log)
+            assert world.run(2, f"{base}/for-now/repo").status == "success_nochange"
+            outcome = world.run(3, f"{base}/away/repo")
+            assert outcome.status == "failure_invalid"
+            assert "has moved to http://127.0.0.2:1/svn/repo" in outcome.summary
+            assert world.run(4, f"{base}/inside/repo").status == "failure_forbidden"
+            assert world.run(5, f"{base}/loop/repo").status == "failure"
+
+    def test_a_login(self, world: World, source: Subversion) -> None:
+        source.make_standard()
+        word = base64.b64encode(hashlib.sha1(b"p4ss word").digest()).decode()
+        users = world.root / "users"
+        users.write_text(f"ann:{{SHA}}{word}\n")
+        login = (
+            f"<Location /svn>\nAuthType Basic\nAuthName here\nAuthUserFile {users}\n"
+            "Require valid-user\n</Location>"
+        )
+        with serve_dav(source.path.parent, login) as server:
+            url = f"{server}/repo"
+            assert world.run(1, url).status == "failure_invalid"
+            wrong = world.run(2, url, login=Login("127.0.0.1", "ann", "wrong"))
+            assert wrong.status == "failure_invalid"
+            outcome = world.run(3, url, login=Login("127.0.0.1", "ann", "p4ss word"))
+            assert outcome.status == "success", world.log
+
+    @pytest.mark.parametrize(
+        ("status", "expected"),
+        [(503, "failure"), (429, "failure"), (410, "failure_invalid"), (200, "failure_invalid")],
+    )
+    def test_what_is_no_answer(self, world: World, status: int, expected: str) -> None:
+        with talk(b"HTTP/1.1 %d So\r\nContent-Length: 2\r\n\r\nhi" % status) as port:
+            assert world.run(1, f"http://127.0.0.1:{port}/repo").status == expected
+
+
+def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are installed, in one line."""
+    assert svn.missing_tools() is None
+    monkeypatch.setattr(svn, "git_svn", lambda: None)
+    assert svn.missing_tools() == "not installed: Debian's git-svn"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert svn.missing_tools() is not None

@@ -11,18 +11,21 @@ host: they are the same whatever the address, and a workspace can find its way b
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from code_import.importers import Source
 from code_import.mirror import Mirror
 from code_import.refs import BRANCHES, TAGS, Refs
 
 from .converted import Converted, convert
 from .gate import Gate
 from .gittool import installed_version
+from .http_probe import MOST_HOPS, is_same_host
 from .process import ToolFailed
 from .svntool import Place, Tools, git_svn
 from .update import Cause, Ended, conclude, explain
@@ -46,13 +49,17 @@ TRUNK = f"{BRANCHES}trunk"
 _LAYOUT = ("trunk", "branches", "tags")
 _CONVERTED = "refs/remotes/"
 _PLAIN_PATH = re.compile(r"[\w ./+-]*")
+_DAMAGED = re.compile(
+    r"(?m)^(?:fatal|error): .*(?:bad object|loose object|object file|unable to read|corrupt"
+    r"|packfile|not a valid|broken|not a git repository)|^rev_map|_rev_map_get"
+)
 _COMMIT = re.compile(rb"r([0-9]+) = [0-9a-f]{40}")
 _NEVER = re.compile(r"[ %~^:?*\[\t\\]|^\.|\.\.|\.(?=$|lock$)")
 
 CAUSES = (
     Cause(
-        r"E180001|E210005|W170000|E160013|E200009|No repository found|non-existent in"
-        r"|[Pp]ath not found|[Pp]ath '.*' not found",
+        r"E180001|E210005|W170000|E160013|E200009|No repository found|requested SVN filesystem"
+        r"|non-existent in|[Pp]ath not found|[Pp]ath '.*' not found",
         "failure_invalid",
         "there is no Subversion repository or folder at this address",
     ),
@@ -125,12 +132,35 @@ def missing_tools() -> str | None:
 def _convert(run: Run, log: Log, work: Workspace) -> Converted:
     url = run.policy.check(run.source)
     with Gate(run.policy, log) as gate:
-        tools = Tools.prepare(run, log, work, gate, url)
+        tools = _find(run, log, work, gate, url)
         try:
             place = tools.info(tools.url)
             return _Conversion.of(tools, place).go()
         except ToolFailed as failed:
+            if _DAMAGED.search(failed.finished.err):
+                tools.clear()
+                raise Ended(
+                    "internal_failure", "The workspace was damaged: the next run converts anew."
+                ) from None
             explain(failed, CAUSES, gate)
+
+
+def _find(run: Run, log: Log, work: Workspace, gate: Gate, url: str) -> Tools:
+    """Follow the redirects within the source's host. Ends the run for one that leaves it."""
+    for _ in range(MOST_HOPS):
+        tools = Tools.prepare(run, log, work, gate, url)
+        if (moved := tools.moved()) is None:
+            return tools
+        there = run.policy.check(Source("svn", moved))
+        if not is_same_host(url, there):
+            raise Ended(
+                "failure_invalid",
+                f"The repository has moved to {there}. To import it from there:"
+                f" code-import import set-url {run.target} {shlex.quote(there)}",
+            )
+        log(f"The server redirects to {there}, which this run uses.")
+        url = there
+    raise Ended("failure", f"The server redirects more than {MOST_HOPS} times.")
 
 
 @dataclass(slots=True)
@@ -182,7 +212,10 @@ class _Conversion:
         if not is_standard:
             folders = self.tools.folders(self.tools.url, place.revision)
             is_standard = not set(_LAYOUT).isdisjoint(folders)
-        layout = {"path": place.path, "is_standard": is_standard}
+        # A log that spans two lives of a folder tells of the later one only. What it was copied
+        # from is found from there.
+        since = self.tools.since(place.revision) if place.path else 0
+        layout = {"path": place.path, "is_standard": is_standard, "since": since}
         if known and {**known, **layout} != known:
             self._start_anew("the source has another layout, or is another folder")
         self._remember(uuid=place.uuid, url=self.tools.run.source.url, **layout)
@@ -238,13 +271,13 @@ class _Conversion:
         """Convert one window after the other, until all is there or the time is over."""
         head, window = self.place.revision, min(FIRST_WINDOW, LARGEST_WINDOW)
         until = time.monotonic() + RUN_SECONDS
-        done = self.known.get("done", 0)
+        done = self.known.get("done", max(0, self.known["since"] - 1))
         progress = _Progress(self.tools.log, head, done)
         while done < head:
             last = min(done + window, head)
             self._remember(reach=last, stamp=self.tools.stamp(last))
             start = time.monotonic()
-            self.tools.convert(done + 1, last, progress.hear)
+            self.tools.convert(last, progress.hear)
             done = last
             self._remember(done=done)
             self.tools.tidy()

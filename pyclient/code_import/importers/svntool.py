@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 from xml.etree import ElementTree
 
 from code_import.mirror import Store
@@ -45,6 +45,9 @@ _CHATTER = re.compile(
     r"Found possible branch point|Found branch parent|Following parent|Successfully followed parent"
     r"|Initializing parent|Authentication realm|W: [+-]empty_dir|(?:Using existing|Checked) "
 )
+_ALL = 1 << 30
+"""More revisions than there are."""
+_MOVED = re.compile(r"E170011: Repository moved \w+ to '([^']+)'")
 _PERL_PLACE = re.compile(r" at /\S+ line \d+\.(?=\s|$)")
 _ASKPASS = """#!/bin/sh
 exec < /dev/fd/{fd} || exit 1
@@ -98,6 +101,17 @@ class Tools:
     def git(self) -> Git:
         return Git(Store(self.run.store), "file")
 
+    def moved(self) -> str | None:
+        """The url to which an http server redirects: svn does not follow for this question."""
+        if urlsplit(self.url).scheme not in ("http", "https"):
+            return None
+        try:
+            self.stamp(0)
+        except ToolFailed as failed:
+            if found := _MOVED.search(failed.finished.err):
+                return urljoin(f"{self.url}/", str(found[1]))
+        return None
+
     def info(self, url: str) -> Place:
         """What is at a url now. Raises ToolFailed."""
         entry = self._ask("info", f"{url}@HEAD").find("entry")
@@ -139,17 +153,28 @@ class Tools:
         properties = {each.get("name"): each.text or "" for each in found.iter("property")}
         return {name: properties.get(f"svn:{name}", "") for name in ("date", "author", "log")}
 
-    def convert(self, first: int, last: int, heard: Callable[[bytes], None]) -> None:
-        """Bring some revisions into the workspace's repository. Raises ToolFailed."""
-        window = f"--revision={first}:{last}"
+    def since(self, revision: int) -> int:
+        """Since when the folder has been where it is, as it is there in a revision."""
+        asked = ("--quiet", "--stop-on-copy", "--limit=1", "-r", f"1:{revision}")
+        entry = self._ask("log", *asked, f"{self.url}@{revision}").find("logentry")
+        return 0 if entry is None else int(entry.get("revision") or 0)
+
+    def convert(self, last: int, heard: Callable[[bytes], None]) -> None:
+        """Go on in the workspace's repository, up to a revision. Raises ToolFailed.
+
+        git svn asks for logs of its own choice, and in each finds one life of a folder only: so it
+        has to ask for all of what it wants at once.
+        """
+        bounded = {"PERL5LIB": str(Path(__file__).parent), "PERL5OPT": f"-Msvn_window={last}"}
         with self._login_in_memory() as (fds, env):
             try:
                 finished = converse(
                     [
                         str(git_svn()), "fetch", f"--config-dir={self._config}",
-                        "--no-auth-cache", "--log-window-size=1000", window, "svn",
+                        "--no-auth-cache", f"--log-window-size={_ALL}", "svn",
                     ],
-                    env={**self.git.environment, **env, "LC_ALL": "C.UTF-8",
+                    env={**self.git.environment, **env, **bounded, "LC_ALL": "C.UTF-8",
+                         "PERL_HASH_SEED": "0",  # Branches of one revision in one order.
                          "GIT_DIR": str(self.repository), "HOME": str(self.work.home)},
                     cwd=self.work.home,
                     question=b"",
