@@ -192,7 +192,7 @@ class _Conversion:
             with Export.opened(self.git, self.work, repository, server) as export:
                 done = self._go_on(export, length)
                 if done < length:
-                    refs, left_out = self._refs_so_far(export), []
+                    refs, left_out = self._refs_so_far(export), list[str]()
                 else:
                     refs, left_out = self._refs(server, export, bookmarks)
                 left_out += export.left_out
