@@ -188,7 +188,7 @@ def serve_dav(folder: Path, extra: str = "") -> Iterator[str]:
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        eventually(lambda: is_listening(port), what="the web server answers")
+        eventually(lambda: is_answering(port), what="the web server answers")
         yield f"http://127.0.0.1:{port}/svn"
     finally:
         server.terminate()
