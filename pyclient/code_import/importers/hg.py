@@ -19,12 +19,16 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from code_import.credentials import places
 from code_import.mirror import Store
+from code_import.policy import DEFAULT_PORTS, Forbidden
 from code_import.refs import BRANCHES, TAGS, Refs
 
 from .converted import Converted, convert, own_repository, tidy
@@ -32,6 +36,7 @@ from .gate import Gate
 from .gittool import Git
 from .hgexport import Export
 from .hgtool import NULL, PROBE_TIMEOUT, Hg
+from .http_probe import HG, MOST_HOPS, NoAnswer, follow
 from .process import ToolFailed, ToolTooSlow
 from .refnames import name_refs
 from .update import Cause, Ended, conclude, explain
@@ -39,7 +44,7 @@ from .update import Cause, Ended, conclude, explain
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from code_import.importers import Outcome, Run
+    from code_import.importers import Login, Outcome, Run
     from code_import.mirror import Workspace
 
     from .hgtool import Server
@@ -49,6 +54,13 @@ RUN_SECONDS = 300.0
 """After so many seconds a run ends with what it has, and the next one goes on."""
 WINDOW = 200
 """Changesets after which what has been converted is made sure of."""
+
+_BROKEN = re.compile(r"^\s|[\r\n\0]|\s$")
+"""What a line of hg's configuration cannot hold."""
+_INEXPRESSIBLE = re.compile(rf"{_BROKEN.pattern}|^~|\$")
+"""The same of a username, in which hg also puts home directories and variables."""
+
+_REAL_URL = re.compile(r"^real URL is (\S+)$", re.MULTILINE)
 
 _ROW = 'dict(rev=rev, node=node, branch=branch, closed=get(extras, "close"))'
 
@@ -75,7 +87,8 @@ CAUSES = (
     Cause(r"integrity check failed|data/.*no match found|stream ended unexpectedly|unknown parent"
           r"|corrupt|00changelog|invalid chunk|revlog|decompress|premature EOF|unexpected response",
           "failure_remote_broken", "the source is damaged, or what it sent was cut off"),
-    Cause(r"timed out|[Cc]onnection (?:refused|reset)|error: |Name or service not known",
+    Cause(r"timed out", "failure", "the server has stalled"),
+    Cause(r"[Cc]onnection (?:refused|reset)|error: |Name or service not known",
           "failure", "the connection broke, or there is none"),
 )  # fmt: skip
 """What hg's complaints mean (LC_ALL=C), the first match counts. Anything else is a ``failure``."""
@@ -99,17 +112,61 @@ def missing_tools() -> str | None:
 
 def _convert(run: Run, log: Log, work: Workspace) -> Converted:
     url = run.policy.check(run.source)
-    if run.login is not None and re.search(r"[\r\n]", run.login.username + run.login.password):
-        raise Ended("failure_invalid", "Mercurial takes no login with a line break.")
-    with Gate(run.policy, log) as gate, Hg.configured(work, log, gate, run.login) as hg:
-        try:
-            conversion = _Conversion(run, log, work, hg, url)
-            conversion.pull()
-            return conversion.go()
-        except ToolFailed as failed:
-            explain(failed, CAUSES, gate)
-        except ToolTooSlow:
-            raise Ended("failure", "The server has stalled.") from None
+    for _ in range(MOST_HOPS):
+        with Gate(run.policy, log, _place(url)) as gate:
+            try:
+                with Hg.configured(work, log, gate, url, _login_for(run)) as hg:
+                    conversion = _Conversion(run, log, work, hg, url)
+                    conversion.pull()
+                    return conversion.go()
+            except ToolFailed as failed:
+                if gate.strayed is None:
+                    explain(failed, CAUSES, gate)
+            except ToolTooSlow:
+                raise Ended("failure", "The server has stalled.") from None
+        url = _follow(run, log, url, gate.strayed or "")
+    raise Ended("failure_invalid", "The server redirects too often.")
+
+
+def _place(url: str) -> tuple[str, int] | None:
+    """The host and the port of a url that has them."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return None
+    return parts.hostname, parts.port or DEFAULT_PORTS[parts.scheme]
+
+
+def _follow(run: Run, log: Log, url: str, elsewhere: str) -> str:
+    """Where the server redirects to, which hg was not let to. Ends the run for another host."""
+    try:
+        with Gate(run.policy, log) as gate:
+            moved = follow(url, run.policy, gate, HG)
+    except Forbidden as refusal:
+        raise Ended(
+            "failure_forbidden", f"The server redirects to where nothing is fetched: {refusal}"
+        ) from None
+    except NoAnswer:
+        moved = None
+    if moved is None:
+        raise Ended("failure_invalid", f"The server redirects to another host, {elsewhere}.")
+    if not moved.same_host:
+        raise Ended(
+            "failure_invalid",
+            f"The repository has moved to {moved.url}. To import it from there:"
+            f" code-import import set-url {run.target} {shlex.quote(moved.url)}",
+        )
+    log(f"The server redirects to {moved.url}, which this run uses.")
+    return moved.url
+
+
+def _login_for(run: Run) -> Login | None:
+    """The login of the run, if it is for its source's host."""
+    login = run.login
+    if login is None or login.host not in places(run.source):
+        return None
+    if _INEXPRESSIBLE.search(login.username) or _BROKEN.search(login.password):
+        raise Ended("failure_invalid", "Mercurial cannot be told such a login.")
+    return login
 
 
 @dataclass(slots=True)
@@ -123,6 +180,7 @@ class _Conversion:
     hg: Hg
     url: str
     known: dict[str, Any] = field(default_factory=dict)
+    bookmarks: dict[str, str] = field(default_factory=dict)
 
     @property
     def clone(self) -> Path:
@@ -131,6 +189,19 @@ class _Conversion:
     @property
     def git(self) -> Git:
         return Git(Store(self.run.store), "file")
+
+    # The source
+
+    def _ask(self) -> dict[str, str]:
+        """The bookmarks of the source: its own, not those that the clone remembers.
+
+        That is the first that is asked, so it also shows where the source is.
+        """
+        told = self.hg("debugpushkey", "--", self.url, "bookmarks", timeout=PROBE_TIMEOUT)
+        for there in _REAL_URL.findall(told.err):
+            self.log(f"The server redirects to {there}, which this run uses.")
+        pairs = (line.split("\t") for line in told.out.decode("latin-1").split("\n"))
+        return {_unescaped(pair[0]): pair[1] for pair in pairs if len(pair) == 2}
 
     # The clone
 
@@ -143,6 +214,7 @@ class _Conversion:
             self.hg("init", str(self.clone))
             self._remember(done=0)
         self._clear_litter()
+        self.bookmarks = self._ask()
         self.log(f"Pulling from {self.run.source.url}.")
         self.hg.logged("-R", str(self.clone), "pull", "--", self.url)
         gone = self._gone()
@@ -185,7 +257,6 @@ class _Conversion:
     def go(self) -> Converted:
         """Convert for a while, and return what has come of it."""
         repository = self.work.folder / "converted.git"
-        bookmarks = self._bookmarks()
         with self.hg.serve(self.clone) as server:
             length = int(server("log", "-r", "tip", "-T", "{rev}") or b"-1") + 1
             self._check_there_is_something(length)
@@ -194,7 +265,7 @@ class _Conversion:
                 if done < length:
                     refs, left_out = self._refs_so_far(export), list[str]()
                 else:
-                    refs, left_out = self._refs(server, export, bookmarks)
+                    refs, left_out = self._refs(server, export)
                 left_out += export.left_out
         self._remember(refs=dict(refs.values), head=refs.head)
         tidy(self.work, self.git, repository)
@@ -235,12 +306,6 @@ class _Conversion:
 
     # The refs
 
-    def _bookmarks(self) -> dict[str, str]:
-        """The bookmarks of the source: its own, not those that the clone remembers."""
-        listed = self.hg("debugpushkey", "--", self.url, "bookmarks", timeout=PROBE_TIMEOUT).out
-        pairs = (line.split("\t") for line in listed.decode("utf-8", "replace").splitlines())
-        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-
     def _refs_so_far(self, export: Export) -> Refs:
         """What can be said before all is there: the newest of each branch that has gained."""
         values = dict(self.known.get("refs", {}))
@@ -255,11 +320,9 @@ class _Conversion:
         head = self.known.get("head") or f"{BRANCHES}default"
         return Refs(values, head if head in values else None)
 
-    def _refs(
-        self, server: Server, export: Export, bookmarks: dict[str, str]
-    ) -> tuple[Refs, list[str]]:
+    def _refs(self, server: Server, export: Export) -> tuple[Refs, list[str]]:
         branches, more, left_out = self._branches(server, export)
-        for name, node in bookmarks.items():
+        for name, node in self.bookmarks.items():
             if node in export.commits:
                 place = f"bookmarks/{name}" if name in branches else name
                 more[place] = export.commits[node]
@@ -295,3 +358,10 @@ class _Conversion:
             for row in rows
             if row["tag"] != "tip" and row["node"] in export.commits and row["node"] != NULL
         }
+
+
+def _unescaped(name: str) -> str:
+    """A name as it is, from hg's way to print it."""
+    return (
+        name.encode("latin-1").decode("unicode_escape").encode("latin-1").decode("utf-8", "replace")
+    )
