@@ -23,7 +23,7 @@ import shlex
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
 from code_import.credentials import places
@@ -118,7 +118,7 @@ def _convert(run: Run, log: Log, work: Workspace) -> Converted:
                 with Hg.configured(work, log, gate, url, _login_for(run)) as hg:
                     conversion = _Conversion(run, log, work, hg, url)
                     conversion.pull()
-                    return conversion.go()
+                    return conversion.go_or_begin_anew()
             except ToolFailed as failed:
                 if gate.strayed is None:
                     explain(failed, CAUSES, gate)
@@ -172,7 +172,7 @@ def _login_for(run: Run) -> Login | None:
 @dataclass(slots=True)
 class _Conversion:
     """A conversion on its way. ``known`` is what is remembered of it: the number of changesets of
-    the clone that are done, and the refs that were published."""
+    the clone that are done, what they have that git cannot have, the refs that were published."""
 
     run: Run
     log: Log
@@ -212,14 +212,37 @@ class _Conversion:
         if not (self.clone / ".hg/store").is_dir():
             shutil.rmtree(self.clone, ignore_errors=True)
             self.hg("init", str(self.clone))
-            self._remember(done=0)
+            self._remember(done=0, left_out=[])
         self._clear_litter()
         self.bookmarks = self._ask()
         self.log(f"Pulling from {self.run.source.url}.")
-        self.hg.logged("-R", str(self.clone), "pull", "--", self.url)
+        try:
+            self.hg.logged("-R", str(self.clone), "pull", "--", self.url)
+        except ToolFailed:
+            self._check_clone()
+            raise
         gone = self._gone()
         if gone:
             self._leave_out(gone)
+        self._check_there_is_something()
+
+    def _check_clone(self) -> None:
+        """See to it that a source is not blamed for a clone that cannot be read."""
+        try:
+            self.hg("-R", str(self.clone), "log", "-l", "9", "-T", "{user}{files}")
+        except ToolFailed as failed:
+            self._begin_anew(failed)
+
+    def _length(self) -> int:
+        told = self.hg("-R", str(self.clone), "log", "-r", "tip", "-T", "{rev}").out
+        return int(told or b"-1") + 1
+
+    def _begin_anew(self, failed: ToolFailed) -> NoReturn:
+        self.work.clear()
+        raise Ended(
+            "internal_failure",
+            f"The workspace was damaged: the next run converts anew. ({failed})",
+        ) from None
 
     def _clear_litter(self) -> None:
         """Remove the locks of killed tools, and undo what they had begun."""
@@ -254,29 +277,42 @@ class _Conversion:
 
     # The conversion
 
-    def go(self) -> Converted:
-        """Convert for a while, and return what has come of it."""
+    def go_or_begin_anew(self) -> Converted:
+        """Convert for a while; a conversion that its own tools cannot go on with, twice, is none.
+
+        All of it happens on this machine. Once may have been for want of room.
+        """
+        try:
+            converted = self._go()
+        except ToolFailed as failed:
+            if self.known.get("failed"):
+                self._begin_anew(failed)
+            self._remember(failed=True)
+            raise Ended("internal_failure", str(failed)) from None
+        self._remember(failed=False)
+        return converted
+
+    def _go(self) -> Converted:
         repository = self.work.folder / "converted.git"
+        length = self._length()
         with self.hg.serve(self.clone) as server:
-            length = int(server("log", "-r", "tip", "-T", "{rev}") or b"-1") + 1
-            self._check_there_is_something(length)
             with Export.opened(self.git, self.work, repository, server) as export:
                 done = self._go_on(export, length)
                 if done < length:
                     refs, left_out = self._refs_so_far(export), list[str]()
                 else:
                     refs, left_out = self._refs(server, export)
-                left_out += export.left_out
+        left_out += [f"{path}: git has no such names" for path in self.known.get("left_out", [])]
         self._remember(refs=dict(refs.values), head=refs.head)
         tidy(self.work, self.git, repository)
         return Converted(
             repository, refs, f"{done:,} of {length:,} changesets", done < length, left_out
         )
 
-    def _check_there_is_something(self, length: int) -> None:
+    def _check_there_is_something(self) -> None:
         """An empty page looks like an empty repository: hg takes it for one that is read without
         a server of its own, and that none of its commands can tell from one."""
-        if length == 0:
+        if self._length() == 0:
             told = self.hg("identify", "--debug", "--id", "--", self.url, timeout=PROBE_TIMEOUT).out
             if b"falling back to static-http" in told:
                 raise Ended(
@@ -291,7 +327,8 @@ class _Conversion:
             last = min(done + WINDOW, length)
             export.write(done, last - 1)
             done = last
-            self._remember(done=done)
+            left_out = sorted({*self.known.get("left_out", []), *export.left_out})
+            self._remember(done=done, left_out=left_out)
             pace = (done - begun) / max(time.monotonic() - start, 0.001)
             self.log(
                 f"Changeset {done:,} of {length:,} ({done * 100 // length}%), {pace:.0f} a second."

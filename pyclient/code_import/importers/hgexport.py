@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .hgtool import Server
 
 FILES_AT_ONCE = 500
+FLAGS = {b"": b"", b"*": b"x", b"@": b"l"}
 MODES = {b"": b"100644", b"x": b"100755", b"l": b"120000"}
 
 _CHANGESET = (
@@ -41,7 +42,8 @@ class Export:
     commits: dict[str, str] = field(default_factory=dict)
     newest: dict[str, str] = field(default_factory=dict)
     """The newest commit of each named branch that this run has written."""
-    left_out: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+    """The paths that git cannot have, as far as this run has met them."""
     _marks: dict[str, int] = field(default_factory=dict)
     """Those that this process has written: it cannot name them otherwise before it is sure."""
 
@@ -100,31 +102,47 @@ class Export:
 
     def _changes(self, node: str) -> Iterator[bytes]:
         """What is different from the first parent: first what goes, then what comes."""
-        gone = _names(self.server("status", "--change", node, "-n", "-0", "-r"))
-        come = _names(self.server("status", "--change", node, "-n", "-0", "-m", "-a"))
-        for path in gone:
-            if _is_name(path):
-                yield b"D %s\n" % _quoted(path)
+        told = self.server("status", "--change", node, "-0", "-m", "-a", "-r").split(b"\0")[:-1]
+        for line in told:
+            if line.startswith(b"R ") and _is_name(line[2:]):
+                yield b"D %s\n" % _quoted(line[2:])
+        come = [line[2:] for line in told if not line.startswith(b"R ")]
         for start in range(0, len(come), FILES_AT_ONCE):
-            yield from self._files(node, come[start : start + FILES_AT_ONCE])
+            for path, flags, content in self._files(node, come[start : start + FILES_AT_ONCE]):
+                if not _is_name(path):
+                    self.left_out.add(repr(os.fsdecode(path)))
+                    continue
+                yield b"M %s inline %s\ndata %d\n" % (MODES[flags], _quoted(path), len(content))
+                yield content + b"\n"
 
-    def _files(self, node: str, paths: Sequence[bytes]) -> Iterator[bytes]:
+    def _files(self, node: str, paths: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """The path, the flags and the content of each file."""
         patterns = [b"path:" + path for path in paths]
-        told = self.server(
-            "files", "-r", node, "-T", "{path}\\0{flags}\\0{size}\\0", "--", *patterns
-        ).split(b"\0")[:-1]
-        data = self.server("cat", "-r", node, "--", *patterns)
+        try:
+            told = self.server(
+                "files", "-r", node, "-T", "{path}\\0{flags}\\0{size}\\0", "--", *patterns
+            ).split(b"\0")[:-1]
+            data = self.server("cat", "-r", node, "--", *patterns)
+        except ToolFailed:
+            # hg looks at the subrepositories of a changeset, however unwelcome, unless it is asked
+            # for the flags of all files, and for the contents of one.
+            yield from self._files_one_by_one(node, paths)
+            return
         place = 0
         for path, flags, size in zip(told[::3], told[1::3], told[2::3], strict=True):
-            content = data[place : place + int(size)]
+            yield path, flags, data[place : place + int(size)]
             place += int(size)
-            if not _is_name(path):
-                self.left_out.append(f"{os.fsdecode(path)!r}: git has no such names")
-                continue
-            yield b"M %s inline %s\ndata %d\n" % (MODES[flags], _quoted(path), len(content))
-            yield content + b"\n"
         if place != len(data):
             raise ToolFailed("hg cat", Finished(-1, b"", f"{node} has files of other sizes"))
+
+    def _files_one_by_one(
+        self, node: str, paths: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, bytes, bytes]]:
+        told = self.server("manifest", "-r", node, "-T", "{path}\\0{type}\\0").split(b"\0")[:-1]
+        types = dict(zip(told[::2], told[1::2], strict=True))
+        for path in paths:
+            content = self.server("cat", "-r", node, "--", b"path:" + path)
+            yield path, FLAGS[types[path]], content
 
     def _say(self, data: bytes) -> None:
         try:
@@ -148,10 +166,6 @@ def _read_map(file: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     return {line[:40]: line[41:] for line in lines if len(line) == 81}
-
-
-def _names(listing: bytes) -> list[bytes]:
-    return listing.split(b"\0")[:-1]
 
 
 def _is_name(path: bytes) -> bool:
