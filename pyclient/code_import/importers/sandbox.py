@@ -63,8 +63,8 @@ class Sandbox:
             return list(argv)
         return [
             self.program, "--unshare-all", "--share-net", "--die-with-parent", "--cap-drop", "ALL",
-            *_system(), "--proc", "/proc", "--dev", "/dev",
-            "--size", str(PRIVATE_TMP), "--tmpfs", "/tmp", "--dir", str(cwd),
+            "--proc", "/proc", "--dev", "/dev", "--size", str(PRIVATE_TMP), "--tmpfs", "/tmp",
+            *_system(), "--dir", str(cwd),
             *_bound("--ro-bind", [*_installation(argv[0]), *self.seen]),
             *_bound("--bind", [*self.own, *changed]),
             "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(cwd), "--", *argv,
