@@ -682,8 +682,8 @@ def test_a_tool_sees_and_writes_nothing_but_its_own(
     assert not [file for file in written if Path(file).exists()]
     assert "has a place of its own" in log
     assert int(re.search(r"sees (\d+) processes", log)[1]) < 12  # type: ignore[index]
-    assert re.search(r"CapEff:\s0{16}$", log, re.MULTILINE)
-    assert re.search(r"NoNewPrivs:\s1$", log, re.MULTILINE)
+    assert re.search(r"CapEff:\s+0{16}$", log, re.MULTILINE)
+    assert re.search(r"NoNewPrivs:\s+1$", log, re.MULTILINE)
 
 
 def test_without_a_sandbox_a_worker_says_so_or_does_not_start(

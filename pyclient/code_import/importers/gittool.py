@@ -58,6 +58,11 @@ class Git:
             **(environment or {}),
         )
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that git sees of our environment, for what starts git by itself."""
+        return dict(self._env)
+
     def __call__(
         self,
         *args: str,
@@ -82,6 +87,10 @@ class Git:
             most_output=most_output,
         )
         return _checked(args, finished)
+
+    def command(self, *args: str, repository: Path) -> tuple[list[str], dict[str, str]]:
+        """What to start, and in which environment, to speak with a git command."""
+        return self._argv(args, repository), dict(self._env)
 
     def succeeds(self, *args: str, repository: Path) -> bool:
         """Whether a git command ends with exit code 0."""

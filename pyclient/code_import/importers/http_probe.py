@@ -82,7 +82,7 @@ def follow(url: str, policy: Policy, gate: Gate) -> Moved | None:
         if not base.endswith(_REFS):
             return Moved(policy.check(Source("git", there)), False, False)
         there = policy.check(Source("git", base.removesuffix(_REFS)))
-        same_host = same_host and _is_same_host(here, there)
+        same_host = same_host and is_same_host(here, there)
         here = there
     raise NoAnswer(f"the server redirects more than {MOST_HOPS} times")
 
@@ -111,7 +111,8 @@ def _connection(url: str, gate: Gate) -> HTTPConnection:
     return connection
 
 
-def _is_same_host(one: str, other: str) -> bool:
+def is_same_host(one: str, other: str) -> bool:
+    """Whether two urls lead to one host, the second one no less protected than the first."""
     old, new = urlsplit(one), urlsplit(other)
     if old.hostname != new.hostname:
         return False
