@@ -398,15 +398,15 @@ def test_a_server_that_breaks_off_or_stalls(
     """Wherever it does, and the next run goes on."""
     source.make_standard()
     source.put("trunk/large", "1\n" * 2000)
-    monkeypatch.setattr(svntool, "PROBE_TIMEOUT", 3)
-    monkeypatch.setattr(svntool, "SILENCE", 3)
     with serve_svn(source.path.parent) as url:
         port = urlsplit(url).port or 0
         with relay(port, cut_after=bytes_) as cut:
             outcome = world.run(1, f"svn://127.0.0.1:{cut}/repo")
         assert outcome.status == "failure", outcome
         assert "connection" in outcome.summary.lower()
-        with relay(port, cut_after=bytes_, stall=True) as stalled:
+        with relay(port, cut_after=bytes_, stall=True) as stalled, monkeypatch.context() as hasty:
+            hasty.setattr(svntool, "PROBE_TIMEOUT", 3)
+            hasty.setattr(svntool, "SILENCE", 3)
             outcome = world.run(2, f"svn://127.0.0.1:{stalled}/repo")
         assert outcome.status == "failure", outcome
         assert "stalled" in outcome.summary
