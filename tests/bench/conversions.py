@@ -1,10 +1,11 @@
 """What converting costs beside the bare tools: ``python3 tests bench conversions``.
 
-A Bazaar branch and a CVS module of some thousand commits are made and served on the loopback. Then,
-round by round and in turn, the tools and a run do the same thing:
+A Bazaar branch, a CVS module and a Subversion folder of some thousand commits are made and served
+on the loopback. Then, round by round and in turn, the tools and a run do the same thing:
 
 * first mirror, Bazaar: ``brz branch`` and ``brz push --lossy`` into git, and a run
 * first mirror, CVS: ``git cvsimport``, and a run
+* first mirror, Subversion: ``git svn init`` and ``git svn fetch``, and a run
 * nothing new: the same tools once more, and a run
 """
 
@@ -23,11 +24,12 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from bench.worker import measure, run_once, tell
-from code_import.importers import Source
+from code_import.importers import Source, svn
 from code_import.worker.runs import start_forkserver
 from harness import debian
 from harness.bzr_servers import Branch, brz, need_bzr, serve_bzr
 from harness.cvs_servers import CvsRepository, need_cvs, serve_cvs, write_master
+from harness.svn_servers import Subversion, serve_svn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,7 +64,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--types", default="bzr,cvs", help="default: %(default)s")
+    parser.add_argument("--types", default="bzr,cvs,svn", help="default: %(default)s")
     parser.add_argument("--commits", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, help="where everything is put, and removed again")
@@ -154,7 +156,28 @@ def _serve_cvs(root: Path, commits: int) -> Iterator[tuple[Source, Callable[[], 
         yield Source("cvs", cvs_root=cvs_root, cvs_module="module"), tools
 
 
-SERVED = {"bzr": _serve_bzr, "cvs": _serve_cvs}
+@contextmanager
+def _serve_svn(root: Path, commits: int) -> Iterator[tuple[Source, Callable[[], None]]]:
+    _need(svn.missing_tools())
+    chance = random.Random(commits)
+    repository = Subversion.create(root / "served/repo")
+    repository.make_standard()
+    for _ in range(1, commits):
+        repository.put(f"trunk/file{chance.randrange(FILES)}", _text(chance))
+    with serve_svn(root / "served") as base:
+        url = f"{base}/repo"
+
+        def tools() -> None:
+            target = root / "bare/target.git"
+            if not target.exists():
+                _run(["git", "init", "-q", "--bare", str(target)])
+                _run(["git", "svn", "init", "--stdlayout", url], GIT_DIR=str(target))
+            _run(["git", "svn", "fetch", "--quiet"], GIT_DIR=str(target))
+
+        yield Source("svn", url), tools
+
+
+SERVED = {"bzr": _serve_bzr, "cvs": _serve_cvs, "svn": _serve_svn}
 
 
 def _text(chance: random.Random) -> str:

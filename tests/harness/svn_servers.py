@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from .git_servers import free_port, is_answering
 from .waiting import eventually
@@ -33,7 +34,7 @@ class Subversion:
 
     @property
     def url(self) -> str:
-        return f"file://{self.path}"
+        return f"file://{quote(str(self.path))}"
 
     def change(self, *actions: str, message: str = "a change", user: str = "ann") -> int:
         """Make one revision of svnmucc's actions, and return its number."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,6 +169,21 @@ def test_a_program_of_ones_own_is_seen_and_what_lies_beside_it_is_not(
     with process.confined(Sandbox(program)):
         said = process.run([tool.name], env=env, cwd=world.root)
     assert said.out == b"bin\n"
+
+
+def test_a_python_below_tmp_is_seen(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tool's own /tmp hides what is in ours, but not what the tool needs of it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        (Path(folder) / "lib").mkdir()
+        (Path(folder) / "lib/module.py").touch()
+        (Path(folder) / "secret").touch()
+        monkeypatch.setattr(sys, "prefix", folder)
+        monkeypatch.setattr(sandbox_module, "_system", sandbox_module._system.__wrapped__)
+        with process.confined(Sandbox(program)):
+            said = process.run(
+                ["sh", "-c", f"ls {folder} {folder}/lib"], env=ENVIRONMENT, cwd=Path("/")
+            )
+    assert said.out.decode().split() == [f"{folder}:", "lib", f"{folder}/lib:", "module.py"]
 
 
 @pytest.mark.parametrize("how", ["worktree", "alternates"])

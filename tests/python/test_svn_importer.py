@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import itertools
 import os
 import random
 import re
@@ -18,7 +17,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from code_import.importers import Login, svn, svntool
-from code_import.policy import allow_path
+from code_import.policy import Policy, allow_path
 from harness.svn_servers import (
     Subversion,
     grow,
@@ -34,6 +33,7 @@ from harness.worlds import Repository, World, new_world
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from xml.etree import ElementTree
 
 pytestmark = pytest.mark.skipif(svn.missing_tools() is not None, reason="no git svn here")
 
@@ -253,13 +253,13 @@ def test_killed_at_any_moment_it_goes_on(
 ) -> None:
     """With all of its tools, again and again; what comes out is what one run makes."""
     source.make_standard()
-    grow(source, 12)
+    grow(source, 8)
     monkeypatch.setattr(svn, "LARGEST_WINDOW", 7)
     moments = random.Random(7)
-    job_ids = itertools.count(1)
-    while run_killed(world, next(job_ids), source.url, after=moments.uniform(0.4, 1.6)):
-        pass
-    assert next(job_ids) > 4
+    kills = 0
+    while run_killed(world, kills, source.url, after=moments.uniform(0.3, 1) * 1.1**kills):
+        kills += 1
+    assert kills > 3
     outcome = world.run(100, source.url)
     assert outcome.status in ("success", "success_nochange"), (outcome, world.log[-30:])
     outcome = world.run(101, source.url, code_import_id=2, target="other")
@@ -272,11 +272,12 @@ def run_killed(world: World, job_id: int, url: str, *, after: float) -> bool:
     """Run in a process group of its own, and kill it; returns whether it was still at it."""
     child = os.fork()
     if child == 0:
-        os.setpgid(0, 0)
         try:
+            os.setpgid(0, 0)
             world.run(job_id, url)
         finally:
             os._exit(0)
+    os.setpgid(child, child)  # Whoever of the two comes first.
     time.sleep(after)
     if os.waitpid(child, os.WNOHANG)[0]:
         return False
@@ -345,20 +346,21 @@ def test_what_is_not_there_is_invalid(world: World, source: Subversion) -> None:
 
 
 def test_a_login_is_shown_to_the_server_alone(
-    world: World, source: Subversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, source: Subversion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No command line, no environment and no file has the password; a wrong one is invalid."""
     source.make_standard()
     (source.path / "conf/svnserve.conf").write_text(NOT_FOR_ALL)
     (source.path / "conf/passwd").write_text("[users]\nann = p4ss 'word\n")
-    seen = spy_on(tmp_path, monkeypatch)
     with serve_svn(source.path.parent) as server:
         url = f"{server}/repo"
         assert world.run(1, url).status == "failure_invalid"
+        seen = spy_on(world.store / ".code-import/work/1/spies", monkeypatch)
         outcome = world.run(2, url, login=Login("127.0.0.1", "ann", "wrong"))
         assert (outcome.status, "refuses the login" in outcome.summary) == ("failure_invalid", True)
-        outcome = world.run(3, url, login=Login("127.0.0.1", "ann", "p4ss 'word"))
-    assert outcome.status == "success", world.log
+        elsewhere = world.run(3, url, login=Login("localhost", "ann", "p4ss 'word"))
+        assert elsewhere.status == "failure_invalid"
+        assert world.run(4, url, login=Login("127.0.0.1", "ann", "p4ss 'word")).status == "success"
     told = seen.read_text()
     assert "fetch" in told
     assert "info" in told
@@ -367,7 +369,8 @@ def test_a_login_is_shown_to_the_server_alone(
 
 
 def spy_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Have the tools say first how they were called; returns where."""
+    """Have the tools say first how they were called; returns where. A sandbox has the folder."""
+    folder.mkdir()
     seen = folder / "seen"
     for name, program in {"svn": shutil.which("svn"), "git-svn": svntool.git_svn()}.items():
         spy = folder / name
@@ -395,15 +398,15 @@ def test_a_server_that_breaks_off_or_stalls(
     """Wherever it does, and the next run goes on."""
     source.make_standard()
     source.put("trunk/large", "1\n" * 2000)
-    monkeypatch.setattr(svntool, "PROBE_TIMEOUT", 3)
-    monkeypatch.setattr(svntool, "SILENCE", 3)
     with serve_svn(source.path.parent) as url:
         port = urlsplit(url).port or 0
         with relay(port, cut_after=bytes_) as cut:
             outcome = world.run(1, f"svn://127.0.0.1:{cut}/repo")
         assert outcome.status == "failure", outcome
         assert "connection" in outcome.summary.lower()
-        with relay(port, cut_after=bytes_, stall=True) as stalled:
+        with relay(port, cut_after=bytes_, stall=True) as stalled, monkeypatch.context() as hasty:
+            hasty.setattr(svntool, "PROBE_TIMEOUT", 3)
+            hasty.setattr(svntool, "SILENCE", 3)
             outcome = world.run(2, f"svn://127.0.0.1:{stalled}/repo")
         assert outcome.status == "failure", outcome
         assert "stalled" in outcome.summary
@@ -532,3 +535,38 @@ def test_missing_tools_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert svn.missing_tools() == "not installed: Debian's git-svn"
     monkeypatch.setenv("PATH", "/nowhere")
     assert svn.missing_tools() is not None
+
+
+def test_a_uuid_that_is_none(
+    world: World, source: Subversion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would come to stand in a configuration file."""
+    source.make_standard()
+    ask = svntool.Tools._ask
+
+    def lie(tools: svntool.Tools, *args: str) -> ElementTree.Element:
+        answer = ask(tools, *args)
+        for uuid in answer.iter("uuid"):
+            uuid.text = "0\n[core]\nfsmonitor = evil"
+        return answer
+
+    monkeypatch.setattr(svntool.Tools, "_ask", lie)
+    outcome = world.run(1, source.url)
+    assert outcome.status == "failure_remote_broken", outcome
+
+
+def test_only_a_folder_of_a_repository_may_be_read(world: World) -> None:
+    """The commits are the same; where git svn would find nothing, that is said."""
+    source = Subversion.create(world.root / "sources" / "a;b#c@d")
+    source.put("plain/trunk/file", "one\n", "mkdir", "plain", "mkdir", "plain/trunk")
+    source.change("cp", "HEAD", "plain", "an odd; one")
+    plain, odd = f"{source.url}/plain", f"{source.url}/an%20odd%3B%20one"
+    assert world.run(1, plain).status == "success", world.log
+    assert world.run(2, odd, code_import_id=2, target="odd").status == "success"
+    assert Repository(world.store / "odd.git").git("show", "trunk:file") == "one"
+    for name in ("plain", "an odd; one"):
+        allow_path(source.path / name, config_dir=world.root / "narrow")
+    world.policy = Policy.load(config_dir=world.root / "narrow")
+    assert world.run(3, plain, code_import_id=3, target="plain").status == "success"
+    assert Repository(world.store / "plain.git").refs() == world.mirror.refs()
+    assert world.run(4, odd).status == "failure_unsupported_feature"

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from code_import.importers import Source
 from code_import.mirror import Mirror
+from code_import.policy import Forbidden
 from code_import.refs import BRANCHES, TAGS, Refs
 
 from .converted import Converted, convert
@@ -48,7 +49,8 @@ TRUNK = f"{BRANCHES}trunk"
 
 _LAYOUT = ("trunk", "branches", "tags")
 _CONVERTED = "refs/remotes/"
-_PLAIN_PATH = re.compile(r"[\w ./+-]*")
+_PATTERN = re.compile(r"[:*?{}\\\"]")
+"""What means something to git svn, or to git's configuration, where a path is expected."""
 _DAMAGED = re.compile(
     r"(?m)^(?:fatal|error): .*(?:bad object|loose object|object file|unable to read|corrupt"
     r"|packfile|not a valid|broken|not a git repository)|^rev_map|_rev_map_get"
@@ -210,7 +212,7 @@ class _Conversion:
         known, place = self.known, self.place
         is_standard = known.get("is_standard") and known["path"] == place.path
         if not is_standard:
-            folders = self.tools.folders(self.tools.url, place.revision)
+            folders = self.tools.folders(place.url, place.revision)
             is_standard = not set(_LAYOUT).isdisjoint(folders)
         # A log that spans two lives of a folder tells of the later one only. What it was copied
         # from is found from there.
@@ -227,42 +229,53 @@ class _Conversion:
 
     def _base(self) -> tuple[str, str]:
         """The url that git svn knows the repository by, and the folder from there: from the root,
-        if that may be read, so that it finds what was copied from elsewhere."""
-        root, path = self.place.root, self.place.path
-        if path and _PLAIN_PATH.fullmatch(path):
-            try:
-                self.tools.info(root)
-            except ToolFailed:
-                return self.tools.url, ""
-            return root, path
-        return self.tools.url, ""
+        if that may be read, so that it finds what was copied from elsewhere.
+
+        Ends the run where it would read nothing, and say that all is well.
+        """
+        place = self.place
+        if place.path and not _PATTERN.search(place.path) and self._may_read_root():
+            return place.root, place.path
+        if place.path and not place.url.endswith(f"/{place.path}"):
+            raise Ended(
+                "failure_unsupported_feature",
+                f"git svn cannot read a folder of such a name by itself: {place.path}",
+            )
+        return place.url, ""
+
+    def _may_read_root(self) -> bool:
+        root = self.place.root
+        try:
+            if root.startswith("file:"):
+                self.tools.run.policy.check(Source("svn", root))
+            self.tools.info(root)
+        except (Forbidden, ToolFailed):
+            return False
+        return True
 
     # The repository
 
     def _prepare(self, base: str, path: str) -> None:
-        repository, git = self.tools.repository, self.tools.git
-        run = self.tools.run
-        if not (repository / "svn").is_dir():
-            shutil.rmtree(repository, ignore_errors=True)
-            git("init", "--bare", "--quiet", "--template=", str(repository))
-            (repository / "svn").mkdir()
+        repository, run = self.tools.repository, self.tools.run
+        (repository / "svn").mkdir(exist_ok=True)  # Without it git svn sees an older layout.
         # What a killed git svn has left; nobody else is in the workspace.
         Mirror(repository, run.code_import_id, run.job_id).clear_litter()
         above = f"{path}/" if path else ""
+        layout = [("fetch", f"{path}:{_CONVERTED}trunk")]
         if self.known["is_standard"]:
-            layout = (
-                f"\tfetch = {above}trunk:{_CONVERTED}trunk\n"
-                f"\tbranches = {above}branches/*:{_CONVERTED}branches/*\n"
-                f"\ttags = {above}tags/*:{_CONVERTED}tags/*\n"
-            )
-        else:
-            layout = f"\tfetch = {path}:{_CONVERTED}trunk\n"
+            layout = [
+                ("fetch", f"{above}trunk:{_CONVERTED}trunk"),
+                ("branches", f"{above}branches/*:{_CONVERTED}branches/*"),
+                ("tags", f"{above}tags/*:{_CONVERTED}tags/*"),
+            ]
         outside = "" if path else quote(self.place.path)
+        named = f"svn://{self.place.uuid}/{outside}".rstrip("/")
+        remote = [("url", base.replace('"', "%22")), ("rewriteRoot", named), *layout]
         (repository / "config").write_text(
             "[core]\n\trepositoryformatversion = 0\n\tbare = true\n\thooksPath = /dev/null\n"
-            "\tbigFileThreshold = 1m\n[gc]\n\tauto = 0\n"
-            f'[svn-remote "svn"]\n\turl = {base}\n'
-            f"\trewriteRoot = {f'svn://{self.place.uuid}/{outside}'.rstrip('/')}\n{layout}"
+            '\tbigFileThreshold = 1m\n[gc]\n\tauto = 0\n[svn-remote "svn"]\n'
+            + "".join(f'\t{name} = "{value}"\n' for name, value in remote),
+            "utf-8",
         )
 
     # The history
@@ -317,9 +330,9 @@ class _Conversion:
         if not self.known["is_standard"]:
             is_there = self.tools.is_folder(place, revision)
             return ({TRUNK: trunk} if trunk and is_there else {}), []
-        folders = self.tools.folders(place, revision)
-        values = {TRUNK: trunk} if trunk and "trunk" in folders else {}
-        left_out = []
+        has_trunk = "trunk" in self.tools.folders(place, revision)
+        values = {TRUNK: trunk} if trunk and has_trunk else {}
+        left_out = ["trunk"] if has_trunk and not trunk else []
         for kind, prefix in (("branches", BRANCHES), ("tags", TAGS)):
             for name in self.tools.folders(f"{place}/{kind}", revision):
                 escaped = _escape(name)

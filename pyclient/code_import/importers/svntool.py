@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,14 +21,16 @@ from xml.etree import ElementTree
 from code_import.mirror import Store
 from code_import.policy import DEFAULT_PORTS
 
+from .converted import own_repository
 from .gittool import Git
 from .process import Finished, ToolFailed, ToolTooSlow, closed_environment, converse, run
+from .secret import secret_file
 from .update import Ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from code_import.importers import Run
+    from code_import.importers import Login, Run
     from code_import.mirror import Workspace
 
     from .gate import Gate
@@ -42,15 +45,17 @@ HTTP_TIMEOUT = 120
 _NOBODY = 1
 """A port that leads nowhere: the proxy for all hosts but the source's."""
 _CHATTER = re.compile(
-    r"Found possible branch point|Found branch parent|Following parent|Successfully followed parent"
+    r"branch_from: |Found possible branch point|Found branch parent|Following parent"
+    r"|Successfully followed parent"
     r"|Initializing parent|Authentication realm|W: [+-]empty_dir|(?:Using existing|Checked) "
 )
 _ALL = 1 << 30
 """More revisions than there are."""
+_UUID = re.compile(r"[0-9A-Fa-f-]{1,64}")
 _MOVED = re.compile(r"E170011: Repository moved \w+ to '([^']+)'")
 _PERL_PLACE = re.compile(r" at /\S+ line \d+\.(?=\s|$)")
 _ASKPASS = """#!/bin/sh
-exec < /dev/fd/{fd} || exit 1
+exec < {path} || exit 1
 IFS= read -r username
 IFS= read -r password
 case "$1" in
@@ -69,6 +74,8 @@ class Place:
     revision: int
     """The newest one of the repository."""
     root: str
+    url: str
+    """Of the folder, in the one way of writing it that git svn compares."""
     path: str
     """From the root to the folder, without slashes around it."""
 
@@ -95,7 +102,8 @@ class Tools:
 
     @property
     def repository(self) -> Path:
-        return self.work.folder / "converted.git"
+        """Where git svn converts to; made anew where there is none."""
+        return own_repository(self.work, self.git)
 
     @property
     def git(self) -> Git:
@@ -117,14 +125,16 @@ class Tools:
         entry = self._ask("info", f"{url}@HEAD").find("entry")
         if entry is None or entry.get("kind") != "dir":
             raise Ended("failure_invalid", "The address is that of a file, not of a folder.")
-        root = entry.findtext("repository/root") or ""
-        whole = entry.findtext("url") or ""
-        return Place(
+        root, uuid = (
+            entry.findtext("repository/root") or "",
             entry.findtext("repository/uuid") or "",
-            int(entry.get("revision") or 0),
-            root,
-            unquote(whole.removeprefix(root)).strip("/"),
         )
+        whole = entry.findtext("url") or ""
+        # Both come to stand in git's configuration, which can name programs.
+        if not _UUID.fullmatch(uuid) or not f"{whole}/".startswith(f"{root}/"):
+            raise Ended("failure_remote_broken", "The server does not say which repository it has.")
+        path = unquote(whole.removeprefix(root)).strip("/")
+        return Place(uuid, int(entry.get("revision") or 0), root, whole, path)
 
     def folders(self, url: str, revision: int) -> list[str]:
         """The names of the folders in a folder of a revision; none where there is no such one."""
@@ -166,7 +176,7 @@ class Tools:
         has to ask for all of what it wants at once.
         """
         bounded = {"PERL5LIB": str(Path(__file__).parent), "PERL5OPT": f"-Msvn_window={last}"}
-        with self._login_in_memory() as (fds, env):
+        with self._login_offered() as (fds, env):
             try:
                 finished = converse(
                     [
@@ -198,7 +208,7 @@ class Tools:
                  repository=self.repository, keep_open=(self.work.fd,))  # fmt: skip
 
     def _ask(self, command: str, *args: str) -> ElementTree.Element:
-        login = self.run.login
+        login = self._login
         password = () if login is None else ("--password-from-stdin",)
         argv = ["svn", command, "--xml", "--non-interactive", "--no-auth-cache",
                 f"--config-dir={self._config}", *password, *args]  # fmt: skip
@@ -245,7 +255,7 @@ class Tools:
     def _configure(self) -> None:
         """Say where the proxy is for the source's host, that there is none for others, and who
         is to log in: a command line is no place for a name that may be a token."""
-        login = self.run.login
+        login = self._login
         host = urlsplit(self.url).hostname or ""
         servers = "[global]\n"
         if urlsplit(self.url).scheme in ("http", "https"):
@@ -260,27 +270,32 @@ class Tools:
             )
         if login is not None:
             servers += f"username = {login.username}\n"
+        _ = self.repository  # What a new one begins with is an empty workspace.
         self._config.mkdir(mode=0o700, exist_ok=True)
         nothing_kept = "[auth]\npassword-stores =\nstore-passwords = no\nstore-auth-creds = no\n"
         (self._config / "config").write_text(nothing_kept)
         (self._config / "servers").write_text(servers)
 
     @contextmanager
-    def _login_in_memory(self) -> Iterator[tuple[tuple[int, ...], dict[str, str]]]:
-        """A descriptor from which git svn's helper reads the login, and how it is told so."""
-        login = self.run.login
+    def _login_offered(self) -> Iterator[tuple[tuple[int, ...], dict[str, str]]]:
+        """What git svn inherits of the login, and how it is told."""
+        login = self._login
         if login is None:
             yield (), {}
             return
-        fd = os.memfd_create("login")
-        try:
-            os.write(fd, f"{login.username}\n{login.password}\n".encode())
+        with secret_file(f"{login.username}\n{login.password}\n") as secret:
             helper = self._config / "askpass"
-            helper.write_text(_ASKPASS.format(fd=fd))
+            helper.write_text(_ASKPASS.format(path=shlex.quote(str(secret.path))))
             helper.chmod(0o700)
-            yield (fd,), {"GIT_ASKPASS": str(helper)}
-        finally:
-            os.close(fd)
+            yield secret.keep_open, {"GIT_ASKPASS": str(helper)}
+
+    @property
+    def _login(self) -> Login | None:
+        """The login, if it is for the host of the source."""
+        login, parts = self.run.login, urlsplit(self.source)
+        if login is None or login.host not in (parts.hostname, parts.netloc):
+            return None
+        return login
 
 
 def _route(url: str, gate: Gate) -> str:
