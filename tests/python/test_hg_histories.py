@@ -135,6 +135,9 @@ def test_files_of_all_kinds(world: World, source: Mercurial, url: str) -> None:
     for name in names:
         with open(os.path.join(folder, name), "wb") as file:  # noqa: PTH118, PTH123
             file.write(bytes(range(256)))
+    marked = "\1\nwhat hg puts before copies\n\1\n"
+    for name in ("a marked", "z marked"):
+        (source.path / name).write_text(marked)
     (source.path / "tool").write_text("#!/bin/sh\n")
     (source.path / "tool").chmod(0o755)
     (source.path / "link").symlink_to("file")
@@ -155,6 +158,8 @@ def test_files_of_all_kinds(world: World, source: Mercurial, url: str) -> None:
     assert {os.fsdecode(name) for name in names} <= set(modes)
     assert mirror.git("cat-file", "-s", "default:a b") == "256"
     assert mirror.git("cat-file", "-s", "default:empty") == "0"
+    for name in ("a marked", "z marked"):
+        assert mirror.git("cat-file", "-s", f"default:{name}") == str(len(marked))
     assert mirror.git("show", "default~1:link") == "file"
     assert mirror.git("show", "default:kind") == "now a file"
     assert mirror.git("ls-tree", "default", "tool", "link").split()[::4] == ["100644", "100644"]

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
 
 FILES_AT_ONCE = 500
 FLAGS = {b"": b"", b"*": b"x", b"@": b"l"}
+"""The flags of files, from the types that hg shows."""
 MODES = {b"": b"100644", b"x": b"100755", b"l": b"120000"}
 
 _CHANGESET = (
     "dict(node=node, p1=p1.node, p2=p2.node, date=date|hgdate, branch=branch, user=user, desc=desc)"
 )
+_FILE = "{path}\\0{size}\\0{data}"
 _SCRATCH = b"refs/hg/scratch"
 _NO_NAME = re.compile(rb"[<>\n\r\0]+")
 
@@ -119,27 +121,28 @@ class Export:
         """The path, the flags and the content of each file."""
         patterns = [b"path:" + path for path in paths]
         try:
-            told = self.server(
-                "files", "-r", node, "-T", "{path}\\0{flags}\\0{size}\\0", "--", *patterns
-            ).split(b"\0")[:-1]
-            data = self.server("cat", "-r", node, "--", *patterns)
+            told = self.server("files", "-r", node, "-T", "{path}\\0{flags}\\0", "--", *patterns)
+            flags = _pairs(told)
+            data = self.server("cat", "-r", node, "-T", _FILE, "--", *patterns)
+            contents = _parted(data, set(paths))
         except ToolFailed:
-            # hg looks at the subrepositories of a changeset, however unwelcome, unless it is asked
-            # for the flags of all files, and for the contents of one.
+            contents = None
+        if contents is None:
             yield from self._files_one_by_one(node, paths)
-            return
-        place = 0
-        for path, flags, size in zip(told[::3], told[1::3], told[2::3], strict=True):
-            yield path, flags, data[place : place + int(size)]
-            place += int(size)
-        if place != len(data):
-            raise ToolFailed("hg cat", Finished(-1, b"", f"{node} has files of other sizes"))
+        else:
+            for path, content in contents.items():
+                yield path, flags[path], content
 
     def _files_one_by_one(
         self, node: str, paths: Sequence[bytes]
     ) -> Iterator[tuple[bytes, bytes, bytes]]:
-        told = self.server("manifest", "-r", node, "-T", "{path}\\0{type}\\0").split(b"\0")[:-1]
-        types = dict(zip(told[::2], told[1::2], strict=True))
+        """The same, slowly.
+
+        hg looks at the subrepositories of a changeset, however unwelcome, unless it is asked for
+        what is in the manifest and for one file; and it takes a content that begins with a mark of
+        its own for larger than it is.
+        """
+        types = _pairs(self.server("manifest", "-r", node, "-T", "{path}\\0{type}\\0"))
         for path in paths:
             content = self.server("cat", "-r", node, "--", b"path:" + path)
             yield path, FLAGS[types[path]], content
@@ -166,6 +169,26 @@ def _read_map(file: Path) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     return {line[:40]: line[41:] for line in lines if len(line) == 81}
+
+
+def _pairs(told: bytes) -> dict[bytes, bytes]:
+    fields = told.split(b"\0")[:-1]
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _parted(told: bytes, paths: set[bytes]) -> dict[bytes, bytes] | None:
+    """The contents of these paths in what hg told of them; None when it told of other sizes."""
+    contents: dict[bytes, bytes] = {}
+    place = 0
+    while place < len(told):
+        end = told.find(b"\0", place)
+        start = told.find(b"\0", end + 1) + 1
+        path, size = told[place:end], told[end + 1 : start - 1]
+        if path not in paths or not size.isdigit():
+            return None
+        place = start + int(size)
+        contents[path] = told[start:place]
+    return contents if place == len(told) and len(contents) == len(paths) else None
 
 
 def _is_name(path: bytes) -> bool:
