@@ -297,3 +297,36 @@ def test_a_damaged_workspace_is_made_anew(world: World, source: Mercurial, url: 
         world.mirror.git("fsck", "--strict")
         newest = world.mirror.git("show", "default:file")
         assert newest == source.hg("cat", "-r", "default", "file"), place
+
+
+def test_what_a_part_publishes_is_not_taken_back(
+    world: World, source: Mercurial, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where branches are closed later, and where another head comes to be the newest."""
+    for number in range(12):
+        source.hg("update", "-q", "-r", "0")
+        source.hg("branch", "-q", f"feature{number}")
+        source.commit(f"feature {number}")
+        source.hg("commit", "--close-branch", "-m", "done", "-u", "ada", "-d", "99 0")
+    source.hg("update", "-q", "-r", "0")
+    other = source.commit("one head of default", other="1\n")
+    source.hg("update", "-q", "-r", "0")
+    for _ in range(6):
+        source.commit("the other head")
+    source.hg("update", "-q", other)
+    source.commit("the newest")
+    monkeypatch.setattr(hg, "WINDOW", 5)
+    monkeypatch.setattr(hg, "RUN_SECONDS", 0.0)
+    before: dict[str, str] = {}
+    for job_id in range(1, 20):
+        outcome = world.run(job_id, url)
+        assert outcome.status in ("success", "success_partial"), (outcome, world.log)
+        refs = dict(line.split()[::-1] for line in commits(world.mirror) if line)
+        for name, value in before.items():
+            world.mirror.git("merge-base", "--is-ancestor", value, refs[name])
+        before = refs
+        if outcome.status == "success":
+            break
+    assert set(before) == {"refs/heads/default", *(name for name in before if "/heads/" in name)}
+    assert len(before) == 2
+    assert job_id == 7

@@ -9,7 +9,10 @@ server and written by git's fast-import, some changesets at a time. What becomes
   ``heads/NAME/`` and twelve digits of its changeset
 - HEAD is the bookmark ``@``, else ``default``
 - closed heads that nothing has merged are left out, and said to be
+- what git refuses in a name is written as in a url, and a name that would be in another's way is
+  left out, and said to be
 
+While there is more to come, a name stands at the first of its first parents that is converted.
 Subrepositories are not followed. Commits are made of the changesets alone, so that they are the
 same wherever and however often a conversion goes on.
 """
@@ -35,13 +38,14 @@ from .converted import Converted, convert, own_repository, tidy
 from .gate import Gate
 from .gittool import Git
 from .hgexport import Export
-from .hgtool import NULL, PROBE_TIMEOUT, Hg
+from .hgtool import PROBE_TIMEOUT, Hg
 from .http_probe import HG, MOST_HOPS, NoAnswer, follow
 from .process import ToolFailed, ToolTooSlow
 from .refnames import name_refs
 from .update import Cause, Ended, conclude, explain
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from code_import.importers import Login, Outcome, Run
@@ -62,6 +66,7 @@ _INEXPRESSIBLE = re.compile(rf"{_BROKEN.pattern}|^~|\$")
 
 _REAL_URL = re.compile(r"^real URL is (\S+)$", re.MULTILINE)
 
+_PARENT = "{node} {p1.node}\\n"
 _ROW = 'dict(rev=rev, node=node, branch=branch, closed=get(extras, "close"))'
 
 CAUSES = (
@@ -172,7 +177,8 @@ def _login_for(run: Run) -> Login | None:
 @dataclass(slots=True)
 class _Conversion:
     """A conversion on its way. ``known`` is what is remembered of it: the number of changesets of
-    the clone that are done, what they have that git cannot have, the refs that were published."""
+    the clone that are done, what they have that git cannot have, and whether the last run could
+    not go on."""
 
     run: Run
     log: Log
@@ -298,12 +304,8 @@ class _Conversion:
         with self.hg.serve(self.clone) as server:
             with Export.opened(self.git, self.work, repository, server) as export:
                 done = self._go_on(export, length)
-                if done < length:
-                    refs, left_out = self._refs_so_far(export), list[str]()
-                else:
-                    refs, left_out = self._refs(server, export)
+                refs, left_out = self._refs(server, _Reached.after(done, length, server, export))
         left_out += [f"{path}: git has no such names" for path in self.known.get("left_out", [])]
-        self._remember(refs=dict(refs.values), head=refs.head)
         tidy(self.work, self.git, repository)
         return Converted(
             repository, refs, f"{done:,} of {length:,} changesets", done < length, left_out
@@ -343,38 +345,23 @@ class _Conversion:
 
     # The refs
 
-    def _refs_so_far(self, export: Export) -> Refs:
-        """What can be said before all is there: the newest of each branch that has gained."""
-        values = dict(self.known.get("refs", {}))
-        named, _ = name_refs(BRANCHES, export.newest)
-        for name, value in named.items():
-            parts = [*values, name]
-            if not any(
-                other != name and (other.startswith(f"{name}/") or name.startswith(f"{other}/"))
-                for other in parts
-            ):
-                values[name] = value
-        head = self.known.get("head") or f"{BRANCHES}default"
-        return Refs(values, head if head in values else None)
-
-    def _refs(self, server: Server, export: Export) -> tuple[Refs, list[str]]:
-        branches, more, left_out = self._branches(server, export)
+    def _refs(self, server: Server, reached: _Reached) -> tuple[Refs, list[str]]:
+        """The names that all of the clone has, as far as they are reached."""
+        branches, more, left_out = self._branches(server)
         for name, node in self.bookmarks.items():
-            if node in export.commits:
-                place = f"bookmarks/{name}" if name in branches else name
-                more[place] = export.commits[node]
-        named, unnamed = name_refs(BRANCHES, {**more, **branches})
-        tags, untagged = name_refs(TAGS, self._tags(server, export))
+            more[f"bookmarks/{name}" if name in branches else name] = node
+        heads = {name: reached.near(node) for name, node in {**more, **branches}.items()}
+        tags = {name: reached.at(node) for name, node in self._tags(server).items()}
+        named, unnamed = name_refs(BRANCHES, heads)
+        tagged, untagged = name_refs(TAGS, tags)
         left_out += [f"the branch {name}: git cannot have it beside the others" for name in unnamed]
         left_out += [f"the tag {name}: git cannot have it beside the others" for name in untagged]
-        heads = (f"{BRANCHES}@", f"{BRANCHES}default", *named)
-        head = next((name for name in heads if name in named), None)
-        return Refs({**named, **tags}, head), left_out
+        values = {name: value for name, value in {**named, **tagged}.items() if value}
+        heads_first = (f"{BRANCHES}@", f"{BRANCHES}default", *named)
+        return Refs(values, next((name for name in heads_first if name in values), None)), left_out
 
-    def _branches(
-        self, server: Server, export: Export
-    ) -> tuple[dict[str, str], dict[str, str], list[str]]:
-        """The commits of the branches, of their other heads, and the heads that are closed."""
+    def _branches(self, server: Server) -> tuple[dict[str, str], dict[str, str], list[str]]:
+        """The changesets of the branches, of their other heads, and the heads that are closed."""
         branches, more, left_out = {}, {}, []
         merged = {row["node"] for row in server.rows("head() - heads(all())", _ROW)}
         for row in reversed(server.rows("head()", _ROW)):
@@ -383,18 +370,42 @@ class _Conversion:
                 if node not in merged:
                     left_out.append(f"a closed head of {name}: {node[:12]}")
             elif name in branches:
-                more[f"heads/{name}/{node[:12]}"] = export.commits[node]
+                more[f"heads/{name}/{node[:12]}"] = node
             else:
-                branches[name] = export.commits[node]
+                branches[name] = node
         return branches, more, left_out
 
-    def _tags(self, server: Server, export: Export) -> dict[str, str]:
+    def _tags(self, server: Server) -> dict[str, str]:
         rows = json.loads(server("tags", "-T", "json"))
-        return {
-            row["tag"]: export.commits[row["node"]]
-            for row in rows
-            if row["tag"] != "tip" and row["node"] in export.commits and row["node"] != NULL
-        }
+        return {row["tag"]: row["node"] for row in rows if row["tag"] != "tip"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """How far a conversion has come. What it has not reached yet stands at what it has reached of
+    its first parents: from there it goes on, and nothing that was published is taken back."""
+
+    commits: Mapping[str, str]
+    below: Mapping[str, str]
+
+    @classmethod
+    def after(cls, done: int, length: int, server: Server, export: Export) -> _Reached:
+        """What is reached when so many changesets are done."""
+        commits, below = export.commits, dict[str, str]()
+        left = server("log", "-r", f"{done}:tip", "-T", _PARENT) if done < length else b""
+        for line in left.splitlines():
+            node, parent = line.decode().split(" ")
+            if found := commits.get(parent) or below.get(parent):
+                below[node] = found
+        return cls(commits, below)
+
+    def at(self, node: str) -> str:
+        """The commit of a changeset, empty when it is not reached."""
+        return self.commits.get(node, "")
+
+    def near(self, node: str) -> str:
+        """The commit of a changeset, or of the first one below it that is reached."""
+        return self.commits.get(node) or self.below.get(node, "")
 
 
 def _unescaped(name: str) -> str:

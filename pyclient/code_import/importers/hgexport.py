@@ -25,9 +25,7 @@ FLAGS = {b"": b"", b"*": b"x", b"@": b"l"}
 """The flags of files, from the types that hg shows."""
 MODES = {b"": b"100644", b"x": b"100755", b"l": b"120000"}
 
-_CHANGESET = (
-    "dict(node=node, p1=p1.node, p2=p2.node, date=date|hgdate, branch=branch, user=user, desc=desc)"
-)
+_CHANGESET = "dict(node=node, p1=p1.node, p2=p2.node, date=date|hgdate, user=user, desc=desc)"
 _FILE = "{path}\\0{size}\\0{data}"
 _SCRATCH = b"refs/hg/scratch"
 _NO_NAME = re.compile(rb"[<>\n\r\0]+")
@@ -42,8 +40,6 @@ class Export:
     out: IO[bytes]
     into: IO[bytes]
     commits: dict[str, str] = field(default_factory=dict)
-    newest: dict[str, str] = field(default_factory=dict)
-    """The newest commit of each named branch that this run has written."""
     left_out: set[str] = field(default_factory=set)
     """The paths that git cannot have, as far as this run has met them."""
     _marks: dict[str, int] = field(default_factory=dict)
@@ -70,7 +66,6 @@ class Export:
             if row["node"] not in self.commits:
                 self.commits[row["node"]] = self._commit(row)
                 lines.append(f"{row['node']} {self.commits[row['node']]}\n")
-            self.newest[row["branch"]] = self.commits[row["node"]]
         self._say(b"checkpoint\nprogress sure\n")
         self._answer()
         with self.map_file.open("a") as file:
