@@ -187,6 +187,8 @@ class _Conversion:
     url: str
     known: dict[str, Any] = field(default_factory=dict)
     bookmarks: dict[str, str] = field(default_factory=dict)
+    length: int = 0
+    """The number of changesets of the clone."""
 
     @property
     def clone(self) -> Path:
@@ -230,6 +232,7 @@ class _Conversion:
         gone = self._gone()
         if gone:
             self._leave_out(gone)
+        self.length = self._count()
         self._check_there_is_something()
 
     def _check_clone(self) -> None:
@@ -239,7 +242,7 @@ class _Conversion:
         except ToolFailed as failed:
             self._begin_anew(failed)
 
-    def _length(self) -> int:
+    def _count(self) -> int:
         told = self.hg("-R", str(self.clone), "log", "-r", "tip", "-T", "{rev}").out
         return int(told or b"-1") + 1
 
@@ -300,7 +303,7 @@ class _Conversion:
 
     def _go(self) -> Converted:
         repository = self.work.folder / "converted.git"
-        length = self._length()
+        length = self.length
         with self.hg.serve(self.clone) as server:
             with Export.opened(self.git, self.work, repository, server) as export:
                 done = self._go_on(export, length)
@@ -314,7 +317,7 @@ class _Conversion:
     def _check_there_is_something(self) -> None:
         """An empty page looks like an empty repository: hg takes it for one that is read without
         a server of its own, and that none of its commands can tell from one."""
-        if self._length() == 0:
+        if self.length == 0:
             told = self.hg("identify", "--debug", "--id", "--", self.url, timeout=PROBE_TIMEOUT).out
             if b"falling back to static-http" in told:
                 raise Ended(
