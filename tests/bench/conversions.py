@@ -1,10 +1,12 @@
 """What converting costs beside the bare tools: ``python3 tests bench conversions``.
 
-A Bazaar branch, a CVS module and a Subversion folder of some thousand commits are made and served
-on the loopback. Then, round by round and in turn, the tools and a run do the same thing:
+A Bazaar branch, a CVS module, a Mercurial repository and a Subversion folder of some thousand
+commits are made and served on the loopback. Then, round by round and in turn, the tools and a run
+do the same thing:
 
 * first mirror, Bazaar: ``brz branch`` and ``brz push --lossy`` into git, and a run
 * first mirror, CVS: ``git cvsimport``, and a run
+* first mirror, Mercurial: ``git clone`` by git-remote-hg, and a run
 * first mirror, Subversion: ``git svn init`` and ``git svn fetch``, and a run
 * nothing new: the same tools once more, and a run
 """
@@ -29,6 +31,7 @@ from code_import.worker.runs import start_forkserver
 from harness import debian
 from harness.bzr_servers import Branch, brz, need_bzr, serve_bzr
 from harness.cvs_servers import CvsRepository, need_cvs, serve_cvs, write_master
+from harness.hg_servers import Mercurial, need_hg, serve_hg
 from harness.svn_servers import Subversion, serve_svn
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ def _options(argv: list[str]) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--types", default="bzr,cvs,svn", help="default: %(default)s")
+    parser.add_argument("--types", default="bzr,cvs,hg,svn", help="default: %(default)s")
     parser.add_argument("--commits", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--directory", type=Path, help="where everything is put, and removed again")
@@ -177,7 +180,28 @@ def _serve_svn(root: Path, commits: int) -> Iterator[tuple[Source, Callable[[], 
         yield Source("svn", url), tools
 
 
-SERVED = {"bzr": _serve_bzr, "cvs": _serve_cvs, "svn": _serve_svn}
+@contextmanager
+def _serve_hg(root: Path, commits: int) -> Iterator[tuple[Source, Callable[[], None]]]:
+    _need(need_hg())
+    try:
+        debian.need(["git-remote-hg"], "git-remote-hg")
+    except debian.NotToBeHad as error:
+        sys.exit(str(error))
+    repository = Mercurial.create(root / "served/hg")
+    repository.hg("debugbuilddag", "--new-file", f"+{commits}")
+    with serve_hg(repository.path) as url:
+
+        def tools() -> None:
+            target = root / "bare/target.git"
+            if target.exists():
+                _run(["git", f"--git-dir={target}", "fetch", "-q", "--prune"])
+            else:
+                _run(["git", "clone", "-q", "--bare", f"hg::{url}", str(target)])
+
+        yield Source("hg", url), tools
+
+
+SERVED = {"bzr": _serve_bzr, "cvs": _serve_cvs, "hg": _serve_hg, "svn": _serve_svn}
 
 
 def _text(chance: random.Random) -> str:

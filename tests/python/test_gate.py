@@ -254,6 +254,23 @@ def test_a_refused_host_is_said_and_never_touched(log: list[str], host: str, ech
         assert "this machine" in gate.refused[0]
 
 
+def test_a_tool_that_is_kept_to_one_place_gets_to_no_other(
+    log: list[str], web: int, echo: int
+) -> None:
+    """Not even on the same host, nor by plain http."""
+    with Gate(HERE, log.append, ("127.0.0.1", echo)) as gate:
+        status, connection = tunnel(gate, f"127.0.0.1:{echo}")
+        connection.close()
+        assert status == b"HTTP/1.1 200 Connection established"
+        assert gate.strayed is None
+        client = http.client.HTTPConnection(*gate.proxy, timeout=10)
+        client.request("GET", f"http://127.0.0.1:{web}/")
+        assert client.getresponse().status == 403
+        client.close()
+        assert gate.strayed == f"127.0.0.1:{web}"
+        assert log == [f"Refused: 127.0.0.1:{web} is not where the source is."]
+
+
 def test_plain_http_and_forwards_are_checked_too(log: list[str], web: int) -> None:
     with Gate(Policy(excluded_hosts=("bad.example",)), log.append) as gate:
         client = http.client.HTTPConnection(*gate.proxy, timeout=10)

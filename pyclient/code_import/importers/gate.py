@@ -56,16 +56,21 @@ class Gate:
     """The only way out of a run; a context manager.
 
     When a tool has failed, what the gate saw says more than the tool does: ``refused``, then
-    ``unreached``.
+    ``unreached``. A tool that is not to follow redirects to other hosts is kept to ``only`` one.
     """
 
-    def __init__(self, policy: Policy, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, policy: Policy, log: Callable[[str], None], only: tuple[str, int] | None = None
+    ) -> None:
         self.refused: list[str] = []
         """What was asked for and refused by the policy, in words."""
         self.unreached: str | None = None
         """Why the last connection could not be made, in words; None when it could."""
+        self.strayed: str | None = None
+        """The host and port that were asked for in place of the only ones."""
         self._policy = policy
         self._log = log
+        self._only = only
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._threads: set[threading.Thread] = set()
@@ -186,6 +191,9 @@ class Gate:
     def _reach(self, host: str, port: int) -> socket.socket:
         """Connect to a host. Raises Forbidden and OSError, both of which are remembered."""
         try:
+            if self._only not in (None, (host.strip("[]").lower(), port)):
+                self.strayed = f"{host}:{port}"
+                raise Forbidden(f"{self.strayed} is not where the source is")
             server = _connect(self._policy.resolve(host, port), port)
         except Forbidden as refusal:
             self._refuse(str(refusal))

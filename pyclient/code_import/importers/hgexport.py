@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from .hgtool import Server
 
 FILES_AT_ONCE = 500
+FLAGS = {b"": b"", b"*": b"x", b"@": b"l"}
+"""The flags of files, from the types that hg shows."""
 MODES = {b"": b"100644", b"x": b"100755", b"l": b"120000"}
 
-_CHANGESET = (
-    "dict(node=node, p1=p1.node, p2=p2.node, date=date|hgdate, branch=branch, user=user, desc=desc)"
-)
+_CHANGESET = "dict(node=node, p1=p1.node, p2=p2.node, date=date|hgdate, user=user, desc=desc)"
+_FILE = "{path}\\0{size}\\0{data}"
 _SCRATCH = b"refs/hg/scratch"
 _NO_NAME = re.compile(rb"[<>\n\r\0]+")
 
@@ -39,9 +40,8 @@ class Export:
     out: IO[bytes]
     into: IO[bytes]
     commits: dict[str, str] = field(default_factory=dict)
-    newest: dict[str, str] = field(default_factory=dict)
-    """The newest commit of each named branch that this run has written."""
-    left_out: list[str] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
+    """The paths that git cannot have, as far as this run has met them."""
     _marks: dict[str, int] = field(default_factory=dict)
     """Those that this process has written: it cannot name them otherwise before it is sure."""
 
@@ -66,7 +66,6 @@ class Export:
             if row["node"] not in self.commits:
                 self.commits[row["node"]] = self._commit(row)
                 lines.append(f"{row['node']} {self.commits[row['node']]}\n")
-            self.newest[row["branch"]] = self.commits[row["node"]]
         self._say(b"checkpoint\nprogress sure\n")
         self._answer()
         with self.map_file.open("a") as file:
@@ -100,31 +99,48 @@ class Export:
 
     def _changes(self, node: str) -> Iterator[bytes]:
         """What is different from the first parent: first what goes, then what comes."""
-        gone = _names(self.server("status", "--change", node, "-n", "-0", "-r"))
-        come = _names(self.server("status", "--change", node, "-n", "-0", "-m", "-a"))
-        for path in gone:
-            if _is_name(path):
-                yield b"D %s\n" % _quoted(path)
+        told = self.server("status", "--change", node, "-0", "-m", "-a", "-r").split(b"\0")[:-1]
+        for line in told:
+            if line.startswith(b"R ") and _is_name(line[2:]):
+                yield b"D %s\n" % _quoted(line[2:])
+        come = [line[2:] for line in told if not line.startswith(b"R ")]
         for start in range(0, len(come), FILES_AT_ONCE):
-            yield from self._files(node, come[start : start + FILES_AT_ONCE])
+            for path, flags, content in self._files(node, come[start : start + FILES_AT_ONCE]):
+                if not _is_name(path):
+                    self.left_out.add(repr(os.fsdecode(path)))
+                    continue
+                yield b"M %s inline %s\ndata %d\n" % (MODES[flags], _quoted(path), len(content))
+                yield content + b"\n"
 
-    def _files(self, node: str, paths: Sequence[bytes]) -> Iterator[bytes]:
+    def _files(self, node: str, paths: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """The path, the flags and the content of each file."""
         patterns = [b"path:" + path for path in paths]
-        told = self.server(
-            "files", "-r", node, "-T", "{path}\\0{flags}\\0{size}\\0", "--", *patterns
-        ).split(b"\0")[:-1]
-        data = self.server("cat", "-r", node, "--", *patterns)
-        place = 0
-        for path, flags, size in zip(told[::3], told[1::3], told[2::3], strict=True):
-            content = data[place : place + int(size)]
-            place += int(size)
-            if not _is_name(path):
-                self.left_out.append(f"{os.fsdecode(path)!r}: git has no such names")
-                continue
-            yield b"M %s inline %s\ndata %d\n" % (MODES[flags], _quoted(path), len(content))
-            yield content + b"\n"
-        if place != len(data):
-            raise ToolFailed("hg cat", Finished(-1, b"", f"{node} has files of other sizes"))
+        try:
+            told = self.server("files", "-r", node, "-T", "{path}\\0{flags}\\0", "--", *patterns)
+            flags = _pairs(told)
+            data = self.server("cat", "-r", node, "-T", _FILE, "--", *patterns)
+            contents = _parted(data, set(paths))
+        except ToolFailed:
+            contents = None
+        if contents is None:
+            yield from self._files_one_by_one(node, paths)
+        else:
+            for path, content in contents.items():
+                yield path, flags[path], content
+
+    def _files_one_by_one(
+        self, node: str, paths: Sequence[bytes]
+    ) -> Iterator[tuple[bytes, bytes, bytes]]:
+        """The same, slowly.
+
+        hg looks at the subrepositories of a changeset, however unwelcome, unless it is asked for
+        what is in the manifest and for one file; and it takes a content that begins with a mark of
+        its own for larger than it is.
+        """
+        types = _pairs(self.server("manifest", "-r", node, "-T", "{path}\\0{type}\\0"))
+        for path in paths:
+            content = self.server("cat", "-r", node, "--", b"path:" + path)
+            yield path, FLAGS[types[path]], content
 
     def _say(self, data: bytes) -> None:
         try:
@@ -150,8 +166,24 @@ def _read_map(file: Path) -> dict[str, str]:
     return {line[:40]: line[41:] for line in lines if len(line) == 81}
 
 
-def _names(listing: bytes) -> list[bytes]:
-    return listing.split(b"\0")[:-1]
+def _pairs(told: bytes) -> dict[bytes, bytes]:
+    fields = told.split(b"\0")[:-1]
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _parted(told: bytes, paths: set[bytes]) -> dict[bytes, bytes] | None:
+    """The contents of these paths in what hg told of them; None when it told of other sizes."""
+    contents: dict[bytes, bytes] = {}
+    place = 0
+    while place < len(told):
+        end = told.find(b"\0", place)
+        start = told.find(b"\0", end + 1) + 1
+        path, size = told[place:end], told[end + 1 : start - 1]
+        if path not in paths or not size.isdigit():
+            return None
+        place = start + int(size)
+        contents[path] = told[start:place]
+    return contents if place == len(told) and len(contents) == len(paths) else None
 
 
 def _is_name(path: bytes) -> bool:

@@ -11,6 +11,7 @@ import os
 import struct
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from .process import Finished, ToolFailed, closed_environment, piped, run, run_logged
 from .secret import secret_file
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from .update import Log
 
 PROBE_TIMEOUT = 300.0
+SILENCE = 60
+"""Seconds that a server may be silent."""
 NULL = "0" * 40
 
 _ALWAYS = """\
@@ -37,8 +40,6 @@ clonebundlefallback = no
 username = nobody
 merge = internal:fail
 detailed-exit-code = yes
-[http]
-timeout = 60
 [phases]
 publish = no
 [subrepos]
@@ -62,13 +63,22 @@ class Hg:
 
     @classmethod
     @contextlib.contextmanager
-    def configured(cls, work: Workspace, log: Log, gate: Gate, login: Login | None) -> Iterator[Hg]:
-        """hg that goes out through the gate alone, and shows a login to its host alone."""
+    def configured(
+        cls, work: Workspace, log: Log, gate: Gate, url: str, login: Login | None
+    ) -> Iterator[Hg]:
+        """hg that goes out through the gate alone, and shows a login to a url's host alone.
+
+        What it compares is how urls begin: only a whole host, with what ends it, is no other's.
+        """
         host, port = gate.proxy
-        text = f"{_ALWAYS}[http_proxy]\nhost = {host}:{port}\nalways = yes\n"
+        text = (
+            f"{_ALWAYS}[http]\ntimeout = {SILENCE}\n"
+            f"[http_proxy]\nhost = {host}:{port}\nalways = yes\n"
+        )
         if login is not None:
+            parts = urlsplit(url)
             text += (
-                f"[auth]\nsource.prefix = {login.host}\nsource.schemes = http https\n"
+                f"[auth]\nsource.prefix = {parts.scheme}://{parts.netloc}/\n"
                 f"source.username = {login.username}\nsource.password = {login.password}\n"
             )
         with secret_file(text) as configuration:

@@ -1,8 +1,9 @@
-"""The first request that git makes of an http server, made by ourselves.
+"""The first request that a tool makes of an http server, made by ourselves.
 
 git follows redirects to wherever they lead or not at all, and does not say how long a busy server
-wants to be left alone. So it follows none, and when it has met one of the two, it is asked here
-again: each hop is checked before it is taken, and nothing but the head of an answer is read.
+wants to be left alone; hg takes a login along to wherever they lead. So git follows none and hg is
+kept to its host, and when one has met a redirect, the server is asked here again: each hop is
+checked before it is taken, and nothing but the head of an answer is read.
 """
 
 from __future__ import annotations
@@ -28,8 +29,23 @@ MOST_HOPS = 5
 TIMEOUT = 30.0
 """Seconds that a server may be silent."""
 
-_REFS = "/info/refs"
-_SERVICE = f"{_REFS}?service=git-upload-pack"
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a tool asks for first: something below a repository's url, in words of its own."""
+
+    rcs_type: str
+    path: str
+    query: str
+    agent: str
+
+    @property
+    def suffix(self) -> str:
+        return f"{self.path}?{self.query}"
+
+
+GIT = Question("git", "/info/refs", "service=git-upload-pack", "git/2 (code-import)")
+HG = Question("hg", "", "cmd=capabilities", "mercurial/proto-1.0 (code-import)")
 
 
 class NoAnswer(Exception):
@@ -66,34 +82,34 @@ class Moved:
     """Whether no hop has left the host, nor what protects the connection."""
 
 
-def follow(url: str, policy: Policy, gate: Gate) -> Moved | None:
+def follow(url: str, policy: Policy, gate: Gate, question: Question = GIT) -> Moved | None:
     """Return where a url leads to, None when it leads nowhere else.
 
     Raises Forbidden for a hop that the policy refuses, and NoAnswer.
     """
     here, same_host = url, True
     for _ in range(MOST_HOPS):
-        answer = ask(here, gate)
+        answer = ask(here, gate, question)
         if not 300 <= answer.status < 400 or answer.location is None:
             moved = Moved(here, answer.status == 200, same_host)
             return None if here == url else moved
-        there = urljoin(here + _SERVICE, answer.location)
+        there = urljoin(here + question.suffix, answer.location)
         base = there.partition("?")[0]
-        if not base.endswith(_REFS):
-            return Moved(policy.check(Source("git", there)), False, False)
-        there = policy.check(Source("git", base.removesuffix(_REFS)))
+        if not base.endswith(question.path):
+            return Moved(policy.check(Source(question.rcs_type, there)), False, False)
+        there = policy.check(Source(question.rcs_type, base.removesuffix(question.path)))
         same_host = same_host and is_same_host(here, there)
         here = there
     raise NoAnswer(f"the server redirects more than {MOST_HOPS} times")
 
 
-def ask(url: str, gate: Gate) -> Answer:
-    """Make the first request that git makes of a url, and return the head of its answer."""
+def ask(url: str, gate: Gate, question: Question = GIT) -> Answer:
+    """Make the first request of a url, and return the head of its answer."""
     parts = urlsplit(url)
-    target = (parts.path if parts.scheme == "https" else url) + _SERVICE
+    target = (parts.path if parts.scheme == "https" else url) + question.suffix
     try:
         with closing(_connection(url, gate)) as connection:
-            connection.request("GET", target, headers={"User-Agent": "git/2 (code-import)"})
+            connection.request("GET", target, headers={"User-Agent": question.agent})
             answer = connection.getresponse()
             return Answer(
                 answer.status, answer.getheader("Location"), answer.getheader("Retry-After")
